@@ -1,0 +1,171 @@
+"""Every key of a run, with its meaning and default. `--help` prints this file's content; nothing else defines a key.
+
+Sizes of memory are strings with a unit ("24 GiB", "900 KiB"); `config.units.parse_bytes` reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def key(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+    """A config key: its default, its meaning, and the values it may take where they can be listed."""
+    metadata = {"help": help, "choices": choices}
+    if isinstance(default, list | dict) or hasattr(default, "__dataclass_fields__"):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def section(kind: type, help: str) -> Any:
+    """A nested group of keys."""
+    return field(default_factory=kind, metadata={"help": help, "choices": ()})
+
+
+@dataclass
+class BudgetClass:
+    name: str = key("medium", "name of the class, for tables and pictures")
+    share: float = key(1.0, "share of the clients in this class; shares are normalised")
+    budget: str = key("24 GiB", "VRAM of one client of this class")
+
+
+@dataclass
+class BudgetsConfig:
+    classes: list[BudgetClass] = key([], "classes of equal budget, with shares")
+    explicit: list[str] = key([], "one budget per client, in client order; instead of classes")
+    median: str = key("", "median of a log-normal distribution of budgets; instead of classes")
+    sigma: float = key(0.5, "standard deviation of the logarithm of that distribution")
+    levels: int = key(10, "budgets drawn from the distribution are rounded down to this many quantile levels")
+
+
+@dataclass
+class ClientsConfig:
+    count: int = key(20, "number of clients")
+    participants: int = key(0, "clients that take part in a round, drawn uniformly; 0: all of them")
+    batch: int = key(8, "examples in one client's mini-batch")
+    partition: str = key("dirichlet", "how the training data is dealt out", ("dirichlet", "iid", "natural"))
+    alpha: float = key(1.0, "concentration of the Dirichlet distribution over labels; small is heterogeneous")
+    partition_column: str = key("", "column of the data that names the client, for partition=natural")
+    budgets: BudgetsConfig = section(BudgetsConfig, "VRAM budgets of the clients")
+
+
+@dataclass
+class LoraConfig:
+    rank: int = key(8, "rank of the adapters")
+    alpha: float = key(16.0, "scale numerator: the adapter is added with alpha / rank")
+    targets: list[str] = key([], "names of the adapted linear modules; empty: the attention projections")
+
+
+@dataclass
+class ModelConfig:
+    path: str = key("embedded", "'embedded', a local folder, or a hub name")
+    revision: str = key("", "hub revision; empty: the default branch")
+    trust_remote_code: bool = key(False, "run code that comes with the model; off unless you trust its author")
+    precision: str = key(
+        "float32", "type of the evaluated weights; master weights, norms, biases and the loss stay float32",
+        ("float32", "bfloat16", "float16"),
+    )
+    trainable: str = key("full", "what a block trains: all its weights, LoRA adapters, or parameters matching `groups`",
+                         ("full", "lora", "groups"))
+    groups: list[str] = key([], "regular expressions of parameter names, for trainable=groups")
+    stem: bool = key(False, "make the embeddings a block of their own (with a tied head: one block visited twice)")
+    head: bool = key(False, "make final norm and output projection a block of their own")
+    frozen: str = key(
+        "offload", "where a client keeps a block that it does not tune: on the GPU, or streamed in when its turn comes",
+        ("resident", "offload"),
+    )
+    lora: LoraConfig = section(LoraConfig, "adapters, for trainable=lora")
+
+
+@dataclass
+class TaskConfig:
+    name: str = key("embedded", "'embedded', the name of a known task, or 'files' for your own data")
+    train: str = key("", "training data: local file (tsv, csv, jsonl, parquet, .gz) or hub data set, for name=files")
+    test: str = key("", "test data, likewise")
+    text: list[str] = key([], "columns of the text, in the order of the prompt")
+    label: str = key("label", "column of the label")
+    prompt: str = key("", "prompt with {column} fields, e.g. '{text} It was'; empty: the task's own")
+    words: list[str] = key([], "label words (causal model) or label sentences (encoder), one per label")
+    loss: str = key("label_words", "cross-entropy over the label words only, or over the whole vocabulary",
+                    ("label_words", "vocabulary"))
+    max_tokens: int = key(128, "longest example in tokens; longer texts are cut, never the prompt's end")
+    train_examples: int = key(0, "use at most this many training examples, drawn by the seed; 0: all")
+    test_examples: int = key(0, "use at most this many test examples, drawn by the seed; 0: all")
+
+
+@dataclass
+class ZeroOrderConfig:
+    directions: int = key(4, "directions per round, P")
+    mu: float = key(1e-3, "perturbation radius, μ")
+    noise: str = key("gaussian", "distribution of the directions, unit variance", ("gaussian", "rademacher"))
+    shared: bool = key(True, "all clients share a round's directions; false: each client has its own")
+    estimator: str = key("central", "two-sided (L₊ − L₋)/2μ, or one-sided (L₊ − L₀)/μ", ("central", "forward"))
+
+
+@dataclass
+class StepConfig:
+    lr: float = key(5e-3, "learning rate, η")
+    schedule: str = key("constant", "how η moves over the rounds", ("constant", "linear", "cosine"))
+    warmup: int = key(0, "rounds of linear warm-up from 0 to η")
+    final: float = key(0.0, "what linear and cosine end at, as a share of η")
+    weights: str = key("samples", "a client's weight in the average", ("samples", "equal"))
+
+
+@dataclass
+class AllocationConfig:
+    plan: str = key("zorba", "who chooses the blocks",
+                    ("zorba", "full", "random", "cyclic", "greedy", "top", "bottom", "one_each"))
+    order: list[str] = key(["convergence", "vram", "compute"], "objectives in lexicographic order")
+    epsilon: list[float] = key([0.05, 0.05, 0.05], "slack granted to each level by the next ones")
+    epsilon_kind: str = key("relative", "meaning of epsilon", ("relative", "absolute"))
+    coverage: int = key(1, "least number of clients that tune each block, m_min")
+    coverage_per_block: list[int] = key([], "m_min of each block, instead of `coverage`")
+    vram: str = key("total", "VRAM objective: total over clients, or the worst relative use", ("total", "worst"))
+    smoothness: float = key(1.0, "smoothness constant Λ of the bound")
+    gradient: list[float] = key([], "squared gradient norm G of each block; empty: uniform")
+    batch_variance: list[float] = key([], "mini-batch variance σ² of each block; empty: uniform")
+    client_variance: list[float] = key([], "between-client variance ζ² of each block; empty: uniform")
+    rotate: bool = key(False, "rotate the plan among clients of equal budget")
+    time_limit: float = key(60.0, "seconds for each level of the program")
+    mip_gap: float = key(1e-4, "relative gap at which the solver may stop")
+
+
+@dataclass
+class EvaluationConfig:
+    every: int = key(10, "evaluate on the test data every this many rounds, and after the last")
+    examples: int = key(0, "test examples per evaluation; 0: all")
+    batch: int = key(64, "examples in one evaluation batch")
+
+
+@dataclass
+class GuardConfig:
+    loss_multiple: float = key(4.0, "stop when the mean loss exceeds this multiple of the first round's")
+
+
+@dataclass
+class RuntimeConfig:
+    address: str = key("local", "Ray cluster: 'local' starts one here, 'auto' joins a running one, or ray://host:port")
+    actors: int = key(0, "client actors in cohort placement; 0: one per CPU core (or GPU)")
+    threads: int = key(1, "threads of one actor; 1 keeps the ledger bit-equal over placements on CPUs")
+    device: str = key("auto", "where clients compute", ("auto", "cpu", "cuda"))
+    hidden_memory: str = key("1 GiB", "most memory that one actor may hold in hidden states; work is chunked to fit")
+
+
+@dataclass
+class Config:
+    name: str = key("run", "name of the run; its folder is runs/NAME-TIME")
+    seed: int = key(0, "seed of everything random, 0 to 2^64 − 1")
+    rounds: int = key(100, "federated rounds")
+    method: str = key("zorba", "training method", ("zorba",))
+    placement: str = key("auto", "one actor per client, many clients per actor, or chosen by the hardware",
+                         ("auto", "per_client", "cohort"))
+    out: str = key("", "folder of the run; empty: runs/NAME-TIME")
+    clients: ClientsConfig = section(ClientsConfig, "who takes part, with which data and memory")
+    model: ModelConfig = section(ModelConfig, "the language model and what of it is trained")
+    task: TaskConfig = section(TaskConfig, "data, prompt and labels")
+    zo: ZeroOrderConfig = section(ZeroOrderConfig, "the zeroth-order estimator")
+    step: StepConfig = section(StepConfig, "how scalars become a step")
+    allocation: AllocationConfig = section(AllocationConfig, "which client tunes which blocks")
+    evaluation: EvaluationConfig = section(EvaluationConfig, "measuring accuracy")
+    guard: GuardConfig = section(GuardConfig, "when to stop a run that goes wrong")
+    runtime: RuntimeConfig = section(RuntimeConfig, "Ray and the hardware")
