@@ -1,0 +1,1 @@
+"""Data, prompts, labels and shards."""
