@@ -1,0 +1,32 @@
+"""The ledger: the seeds and coefficients that, with the base, are the model at any round."""
+
+from zorba_ray.ledger.file import (
+    BlockInfo,
+    Entry,
+    Header,
+    Ledger,
+    LedgerError,
+    LedgerWriter,
+    ledger_sha256,
+    read_ledger,
+    truncate_ledger,
+)
+from zorba_ray.ledger.replay import apply_step, replay
+from zorba_ray.ledger.step import PrivateStep, SharedStep, Step
+
+__all__ = [
+    "BlockInfo",
+    "Entry",
+    "Header",
+    "Ledger",
+    "LedgerError",
+    "LedgerWriter",
+    "PrivateStep",
+    "SharedStep",
+    "Step",
+    "apply_step",
+    "ledger_sha256",
+    "read_ledger",
+    "replay",
+    "truncate_ledger",
+]

@@ -1,0 +1,212 @@
+"""The ledger on disk: JSON lines, a header and then one entry a round, each line sealed by a hash chained to the last.
+
+The file holds nothing that depends on where or when the run happened, so the same config and seed give the same bytes.
+A torn last line (the process died while writing) is cut and reported; anything else that does not verify is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.ledger.step import PrivateStep, SharedStep, Step
+
+FORMAT = 1
+
+
+class LedgerError(ConfigError):
+    """The ledger on disk cannot be trusted."""
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """What a reader must know of a block: its column is its place in the header's list."""
+
+    name: str
+    noise_id: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the entries refer to: the base (by digest), the blocks, and how a direction becomes numbers."""
+
+    method: str
+    seed: int
+    noise: str
+    base_sha256: str
+    blocks: tuple[BlockInfo, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One round: its step, and the mean loss its participants saw."""
+
+    step: Step
+    loss: float
+
+    @property
+    def round(self) -> int:
+        return self.step.round
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A ledger that was read: header, entries in order, and what had to be cut from its end (empty: nothing)."""
+
+    header: Header
+    entries: list[Entry]
+    cut: str
+
+
+class LedgerWriter:
+    """Appends sealed lines. Opening an existing ledger verifies it and goes on at its end."""
+
+    def __init__(self, path: Path, header: Header):
+        self.path = path
+        if path.exists():
+            found = read_ledger(path)
+            if found.header != header:
+                raise LedgerError(f"{path} belongs to another run (its base, blocks or seed differ); choose another `out`")
+            lines = _sealed_lines(path)[0]
+            self._seal = lines[-1][1]
+            self._rounds = len(found.entries)
+            _truncate(path, sum(len(line) for line, _, _ in lines))
+            self._file = path.open("ab")
+        else:
+            self._file = path.open("xb")
+            self._seal = ""
+            self._rounds = 0
+            self._write({"zorba_ray_ledger": FORMAT, **asdict(header)})
+
+    @property
+    def rounds(self) -> int:
+        """Entries so far; also the number of the next round."""
+        return self._rounds
+
+    def append(self, entry: Entry) -> None:
+        assert entry.round == self._rounds, f"round {entry.round} cannot follow {self._rounds} entries"
+        self._write(_entry_to_json(entry))
+        self._rounds += 1
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def _write(self, body: dict[str, Any]) -> None:
+        text = json.dumps(body, separators=(",", ":"), allow_nan=False)
+        self._seal = _seal(self._seal, text)
+        self._file.write(f'{{"seal":"{self._seal}","body":{text}}}\n'.encode())
+        self._file.flush()
+
+
+def read_ledger(path: Path) -> Ledger:
+    """Read and verify a ledger."""
+    if not path.is_file():
+        raise LedgerError(f"no ledger at {path}; is this the folder of a run?")
+    lines, cut = _sealed_lines(path)
+    if not lines:
+        raise LedgerError(f"{path} holds no complete line; the run ended before its first round, start it anew")
+    head = json.loads(lines[0][2])
+    if head.pop("zorba_ray_ledger", None) != FORMAT:
+        raise LedgerError(f"{path} is not a ledger of format {FORMAT}")
+    blocks = tuple(BlockInfo(**block) for block in head.pop("blocks"))
+    header = Header(blocks=blocks, **head)
+    entries = [_entry_from_json(json.loads(text), len(blocks)) for _, _, text in lines[1:]]
+    for number, entry in enumerate(entries):
+        if entry.round != number:
+            raise LedgerError(f"{path}: entry {number} is of round {entry.round}; rounds must follow each other")
+    return Ledger(header, entries, cut)
+
+
+def truncate_ledger(path: Path, rounds: int) -> None:
+    """Keep the header and the first `rounds` entries; later rounds will be done again."""
+    lines, _ = _sealed_lines(path)
+    assert rounds < len(lines), f"{path} has {len(lines) - 1} entries, fewer than {rounds}"
+    _truncate(path, sum(len(line) for line, _, _ in lines[: rounds + 1]))
+
+
+def ledger_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _seal(previous: str, text: str) -> str:
+    return hashlib.sha256((previous + text).encode()).hexdigest()[:16]
+
+
+def _sealed_lines(path: Path) -> tuple[list[tuple[bytes, str, str]], str]:
+    """Verified lines as (raw bytes, seal, body text), and what was wrong with a torn last line."""
+    verified: list[tuple[bytes, str, str]] = []
+    raw = path.read_bytes().splitlines(keepends=True)
+    seal = ""
+    for number, line in enumerate(raw):
+        problem = ""
+        match line.partition(b'","body":'):
+            case (head, mark, tail) if mark and head.startswith(b'{"seal":"') and tail.endswith(b"}\n"):
+                text = tail[:-2].decode("utf-8", errors="replace")
+                if head[9:].decode("ascii", errors="replace") == _seal(seal, text):
+                    seal = _seal(seal, text)
+                    verified.append((line, seal, text))
+                    continue
+                problem = "its seal does not match"
+            case _:
+                problem = "it is incomplete"
+        if number == len(raw) - 1 and not line.endswith(b"\n"):
+            return verified, f"line {number + 1} was cut: {problem}"
+        raise LedgerError(
+            f"{path} is damaged at line {number + 1} of {len(raw)}: {problem}; restore it from a copy, "
+            f"or keep its first {number} lines to go on from there"
+        )
+    return verified, ""
+
+
+def _truncate(path: Path, size: int) -> None:
+    if path.stat().st_size > size:
+        with path.open("r+b") as file:
+            file.truncate(size)
+
+
+def _pack(array: NDArray[Any], dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(array, dtype=dtype).tobytes()).decode()
+
+
+def _unpack(text: str, dtype: str, columns: int) -> NDArray[Any]:
+    flat = np.frombuffer(base64.b64decode(text), dtype=dtype)
+    return flat.reshape(-1, columns) if columns else flat
+
+
+def _entry_to_json(entry: Entry) -> dict[str, Any]:
+    step = entry.step
+    common = {"round": step.round, "lr": step.lr, "loss": entry.loss}
+    if isinstance(step, SharedStep):
+        return common | {"coefficients": _pack(step.coefficients, "<f4")}
+    return common | {
+        "clients": _pack(step.clients, "<i8"),
+        "scalars": _pack(step.scalars, "<f4"),
+        "weights": _pack(step.weights, "<f8"),
+        "active": _pack(np.packbits(step.active, axis=1), "u1"),
+    }
+
+
+def _entry_from_json(body: dict[str, Any], blocks: int) -> Entry:
+    if "coefficients" in body:
+        directions = len(base64.b64decode(body["coefficients"])) // (4 * blocks)
+        shared = SharedStep(body["round"], body["lr"], _unpack(body["coefficients"], "<f4", directions))
+        return Entry(shared, body["loss"])
+    clients = _unpack(body["clients"], "<i8", 0)
+    scalars = _unpack(body["scalars"], "<f4", len(base64.b64decode(body["scalars"])) // (4 * clients.size))
+    bits = _unpack(body["active"], "u1", -(-blocks // 8))
+    active = np.unpackbits(bits, axis=1, count=blocks).astype(np.bool_)
+    private = PrivateStep(body["round"], body["lr"], clients, scalars, _unpack(body["weights"], "<f8", 0), active)
+    return Entry(private, body["loss"])

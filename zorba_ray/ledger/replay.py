@@ -1,0 +1,25 @@
+"""Replay: base + entries = weights, bit for bit. Resuming, auditing, exporting and catching up are all this function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from zorba_ray.ledger.file import Header
+from zorba_ray.ledger.step import Step
+from zorba_ray.noise import combine
+
+
+def apply_step(vectors: Sequence[torch.Tensor], header: Header, step: Step) -> None:
+    """Move every block's flat vector by one step, in place: the only place where weights ever change."""
+    for column, (vector, block) in enumerate(zip(vectors, header.blocks, strict=True)):
+        terms = step.terms(header.seed, column)
+        if terms:
+            combine(vector, vector, terms, block.noise_id, header.noise)  # type: ignore[arg-type]
+
+
+def replay(vectors: Sequence[torch.Tensor], header: Header, steps: Iterable[Step]) -> None:
+    """Bring base vectors to the state after the given steps, in order."""
+    for step in steps:
+        apply_step(vectors, header, step)

@@ -1,0 +1,1 @@
+"""One federated round: plan, probes, reports, step. Nothing here knows Ray."""

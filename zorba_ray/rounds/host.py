@@ -1,0 +1,117 @@
+"""A host: one process's model and data, on behalf of the clients it carries.
+
+It keeps the current weights, moves them by steps, and answers for any client: the probes of a round, or the loss and
+accuracy of a slice of the test data. It never decides anything, so it does not matter which host answers for whom.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.schema import Config
+from zorba_ray.config.units import parse_bytes
+from zorba_ray.engine import CLEAN, Work, block_evaluations, evaluate
+from zorba_ray.ledger import Header, Step, apply_step
+from zorba_ray.methods import METHODS
+from zorba_ray.model import BlockModel
+from zorba_ray.rounds.plan import Report, RoundPlan
+from zorba_ray.tasks import Task, make_batch, sample_batch
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What evaluating a slice of the test data gave; tallies add up to the whole."""
+
+    correct: int
+    loss_sum: float
+    count: int
+
+
+class Host:
+    """The model, its data and who has what. `active` is a [N, L]; `shards` hold indices into the training data."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: BlockModel,
+        header: Header,
+        task: Task,
+        shards: Sequence[NDArray[np.int64]],
+        active: NDArray[np.bool_],
+    ):
+        self.config = config
+        self.model = model
+        self.header = header
+        self.task = task
+        self.shards = shards
+        self.active = active
+        self.rounds = 0  # steps applied so far
+        self._hidden_memory = parse_bytes(config.runtime.hidden_memory)
+
+    def apply(self, steps: Sequence[Step]) -> None:
+        """Move the weights by the steps not yet applied; steps already applied are passed over."""
+        for step in steps:
+            if step.round < self.rounds:
+                continue
+            assert step.round == self.rounds, f"step of round {step.round} cannot follow {self.rounds} steps"
+            apply_step([block.vector for block in self.model.blocks], self.header, step)
+            self.rounds += 1
+
+    def probe(self, plan: RoundPlan, clients: Sequence[int]) -> list[Report]:
+        """The clients' scalars of this round, at the current weights."""
+        assert plan.round == self.rounds, f"probes of round {plan.round} at the weights of round {self.rounds}"
+        method = METHODS[self.config.method]
+        started = time.perf_counter()
+        works = [
+            Work(
+                make_batch(
+                    self.task.train,
+                    sample_batch(self.shards[n], self.config.clients.batch, plan.seed, n, plan.round),
+                    self.task,
+                ),
+                method.probes(plan, n, self.active[n]),
+            )
+            for n in clients
+        ]
+        outcomes = evaluate(self.model, works, self.header.noise, self._hidden_memory)
+        edges = [block_evaluations(self.model, work.paths) for work in works]
+        seconds = time.perf_counter() - started
+        return [
+            Report(
+                client=n,
+                scalars=method.scalars(plan, outcome.losses),
+                loss=float(outcome.losses.mean()),
+                examples=len(self.shards[n]),
+                block_evaluations=cost,
+                seconds=seconds * cost / max(1, sum(edges)),
+            )
+            for n, outcome, cost in zip(clients, outcomes, edges, strict=True)
+        ]
+
+    def evaluate(self, batches: Sequence[NDArray[np.int64]]) -> Tally:
+        """Loss and accuracy of the clean model on batches of test examples (index arrays)."""
+        clean = (CLEAN,) * len(self.model.blocks)
+        works = [Work(make_batch(self.task.test, index, self.task), (clean,)) for index in batches]
+        outcomes = evaluate(self.model, works, self.header.noise, self._hidden_memory)
+        return Tally(
+            correct=sum(int(outcome.correct[0]) for outcome in outcomes),
+            loss_sum=sum(float(outcome.losses[0]) * outcome.count for outcome in outcomes),
+            count=sum(outcome.count for outcome in outcomes),
+        )
+
+    def digest(self) -> str:
+        """SHA-256 over the current block vectors: equal digests mean equal models, to the bit."""
+        return vectors_sha256([block.vector.cpu().numpy() for block in self.model.blocks])
+
+
+def vectors_sha256(vectors: Sequence[NDArray[np.float32]]) -> str:
+    digest = hashlib.sha256()
+    for vector in vectors:
+        digest.update(np.ascontiguousarray(vector, dtype="<f4").data)
+    return digest.hexdigest()

@@ -1,0 +1,79 @@
+"""What a round is, before anyone computes: who takes part, along which directions, at which learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.schema import Config, StepConfig
+from zorba_ray.noise import Direction, Domain, generator
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """All that a client must know of a round; `participants` are client numbers in ascending order."""
+
+    seed: int
+    round: int
+    lr: float
+    participants: tuple[int, ...]
+    directions: int
+    mu: float
+    shared: bool
+    estimator: str
+
+    def direction(self, p: int, client: int) -> Direction:
+        """The p-th direction as client n sees it: everybody's, or its own."""
+        return Direction(seed=self.seed, round=self.round, direction=p, client=0 if self.shared else client + 1)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a client sends back, ρ float32 [P]; the rest is measured by the simulator and costs no bytes."""
+
+    client: int
+    scalars: NDArray[np.float32]
+    loss: float
+    examples: int
+    block_evaluations: int
+    seconds: float
+
+
+def plan_round(config: Config, round: int) -> RoundPlan:
+    """A round's plan depends on the config and the round's number only, so any round can be planned at any time."""
+    return RoundPlan(
+        seed=config.seed,
+        round=round,
+        lr=learning_rate(config.step, round, config.rounds),
+        participants=draw_participants(config.seed, round, config.clients.count, config.clients.participants),
+        directions=config.zo.directions,
+        mu=config.zo.mu,
+        shared=config.zo.shared,
+        estimator=config.zo.estimator,
+    )
+
+
+def draw_participants(seed: int, round: int, count: int, participants: int) -> tuple[int, ...]:
+    """Uniformly without replacement; 0 stands for all."""
+    if participants in (0, count):
+        return tuple(range(count))
+    chosen = generator(seed, Domain.PARTICIPANTS, round).choice(count, size=participants, replace=False)
+    return tuple(sorted(int(n) for n in chosen))
+
+
+def learning_rate(step: StepConfig, round: int, rounds: int) -> float:
+    """η of a round: linear warm-up to `lr`, then constant, or falling to `final · lr` at the last round."""
+    if round < step.warmup:
+        return step.lr * (round + 1) / (step.warmup + 1)
+    progress = (round - step.warmup) / max(1, rounds - 1 - step.warmup)
+    match step.schedule:
+        case "constant":
+            return step.lr
+        case "linear":
+            return step.lr * (1 - (1 - step.final) * progress)
+        case "cosine":
+            return step.lr * (step.final + (1 - step.final) * (1 + math.cos(math.pi * progress)) / 2)
+    raise AssertionError(f"unvalidated schedule {step.schedule}")
