@@ -3,17 +3,20 @@
 Sizes of memory are strings with a unit ("24 GiB", "900 KiB"); `config.units.parse_bytes` reads them.
 """
 
+# ruff: noqa: RUF009  (key and section return dataclass fields)
+
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 
 def key(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
-    """A config key: its default, its meaning, and the values it may take where they can be listed."""
+    """A config key: its default, its meaning, and the values that it (or each of its entries) may take, if few."""
     metadata = {"help": help, "choices": choices}
-    if isinstance(default, list | dict) or hasattr(default, "__dataclass_fields__"):
-        return field(default_factory=lambda: default, metadata=metadata)
+    if isinstance(default, list):
+        return field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -29,9 +32,16 @@ class BudgetClass:
     budget: str = key("24 GiB", "VRAM of one client of this class")
 
 
+THREE_CLASSES = [
+    BudgetClass("small", 0.4, "1.5 MiB"),
+    BudgetClass("medium", 0.4, "2 MiB"),
+    BudgetClass("large", 0.2, "3 MiB"),
+]
+
+
 @dataclass
 class BudgetsConfig:
-    classes: list[BudgetClass] = key([], "classes of equal budget, with shares")
+    classes: list[BudgetClass] = key(THREE_CLASSES, "classes of equal budget, with shares")
     explicit: list[str] = key([], "one budget per client, in client order; instead of classes")
     median: str = key("", "median of a log-normal distribution of budgets; instead of classes")
     sigma: float = key(0.5, "standard deviation of the logarithm of that distribution")
@@ -115,7 +125,8 @@ class StepConfig:
 class AllocationConfig:
     plan: str = key("zorba", "who chooses the blocks",
                     ("zorba", "full", "random", "cyclic", "greedy", "top", "bottom", "one_each"))
-    order: list[str] = key(["convergence", "vram", "compute"], "objectives in lexicographic order")
+    order: list[str] = key(["convergence", "vram", "compute"], "objectives in lexicographic order",
+                           ("convergence", "vram", "compute"))
     epsilon: list[float] = key([0.05, 0.05, 0.05], "slack granted to each level by the next ones")
     epsilon_kind: str = key("relative", "meaning of epsilon", ("relative", "absolute"))
     coverage: int = key(1, "least number of clients that tune each block, m_min")

@@ -1,0 +1,153 @@
+"""From a config file and key=value arguments to a typed `Config`, and back to YAML.
+
+Layers, each over the one before: the schema's defaults (the embedded default run), the file's `base` if it names one,
+the file, the arguments. A value may refer to another one: name: run-${seed}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.keys import check_choice, children
+from zorba_ray.config.schema import Config
+from zorba_ray.config.source import Setting, read_argument, read_yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The config of a run. `path` is a file or the bare name of one in configs/; None is the embedded default."""
+    settings = read_files(find_config(path)) if path is not None else []
+    settings += [setting for argument in overrides for setting in read_argument(argument)]
+    tree = OmegaConf.structured(Config)
+    for setting in settings:
+        put(tree, setting)
+    give_way(tree, settings)
+    return resolve(tree, {setting.name: setting.origin for setting in settings})
+
+
+def find_config(name: str | Path) -> Path:
+    """The file that the user means: a path, or a bare name looked up in ./configs and in the checkout's configs."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    bare = path if path.suffix in (".yaml", ".yml") else Path(f"{path}.yaml")
+    tried = [bare] if path.is_absolute() else [bare, "configs" / bare, CHECKOUT / bare]
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate
+    here = sorted({p.stem for folder in (Path("configs"), CHECKOUT) for p in folder.glob("*.yaml")})
+    known = f"; configs/ has {', '.join(here)}" if here else ""
+    raise ConfigError(f"no config file {str(name)!r}{known}")
+
+
+def read_files(path: Path) -> list[Setting]:
+    """The settings of a file after those of the file that it is based on, and so on."""
+    settings: list[Setting] = []
+    seen: list[Path] = []
+    while True:
+        if path.resolve() in seen:
+            raise ConfigError(f"{path}: the configs' `base` lines go round in a circle")
+        seen.append(path.resolve())
+        own, base = read_yaml(path)
+        settings = own + settings
+        if not base:
+            return settings
+        beside = path.parent / base
+        following = next((p for p in (beside, Path(f"{beside}.yaml")) if p.is_file()), None)
+        if following is None:
+            raise ConfigError(f"{path}: base names {base!r}, and there is no file {beside}")
+        path = following
+
+
+def put(tree: DictConfig, setting: Setting) -> None:
+    """Set one key; OmegaConf converts the text to the key's type."""
+    for i, part in enumerate(setting.path):
+        parent = ".".join(setting.path[:i])
+        if part.isdecimal() and int(part) >= (count := len(OmegaConf.select(tree, parent))):
+            problem = f"{parent} has {count} entries, numbered from 0; set it as a whole, {parent}=[…]"
+            raise ConfigError(f"{setting.origin}: {setting.name}: {problem}")
+    try:
+        OmegaConf.update(tree, setting.name, setting.value)
+    except GrammarParseError:
+        problem = "'${' begins a reference to another key, as in ${seed}; write '\\${' for the characters themselves"
+        raise ConfigError(f"{setting.origin}: {setting.name}: {problem}") from None
+
+
+def give_way(tree: DictConfig, settings: list[Setting]) -> None:
+    """The default's budget classes give way to another way of saying the budgets."""
+    budgets = tree.clients.budgets
+    said = any(setting.name.startswith("clients.budgets.classes") for setting in settings)
+    if not said and (budgets.explicit or budgets.median):
+        budgets.classes = []
+
+
+def resolve(tree: DictConfig, origins: dict[str, str]) -> Config:
+    """The typed config, its references to other keys followed and its choices checked."""
+    try:
+        config = cast(Config, OmegaConf.to_object(tree))
+    except OmegaConfBaseException as error:
+        name = str(error.full_key)
+        problem = str(error).splitlines()[0]
+        if "???" in problem or "missing" in problem.lower():
+            problem = "'???' means that the value is still to be given"
+        raise ConfigError(f"{origins.get(name, 'config')}: {name}: {problem}") from None
+    check_choices(config, (), origins)
+    return config
+
+
+def check_choices(section: Any, path: tuple[str, ...], origins: dict[str, str]) -> None:
+    for name, key in children(type(section), path).items():
+        value = getattr(section, name)
+        try:
+            check_choice(key, value, key.name)
+        except ConfigError as error:
+            raise ConfigError(f"{origins.get(key.name, 'config')}: {error}") from None
+        for child, where in ([(value, key.path)] if key.is_section else []) + (
+            [(entry, (*key.path, str(i))) for i, entry in enumerate(value)]
+            if dataclasses.is_dataclass(key.element) else []
+        ):
+            check_choices(child, where, origins)
+
+
+def to_yaml(config: Config, explained: bool = False) -> str:
+    """The whole config as YAML that `load_config` reads back equal; `explained`: with each key's meaning beside it."""
+    tree = OmegaConf.structured(escape(config))
+    return "".join(explain_section(config, (), tree)) if explained else OmegaConf.to_yaml(tree)
+
+
+def escape(value: Any) -> Any:
+    """A copy in which text that looks like a reference, ${…}, is taken literally."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{f.name: escape(getattr(value, f.name)) for f in dataclasses.fields(value)})
+    if isinstance(value, list):
+        return [escape(entry) for entry in value]
+    if isinstance(value, str) and "${" in value:
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    return value
+
+
+def explain_section(section: Any, path: tuple[str, ...], tree: DictConfig) -> list[str]:
+    """A section's lines: each key under a comment with its meaning and choices."""
+    lines = []
+    indent = "  " * len(path)
+    for name, key in children(type(section), path).items():
+        choices = f" ({' | '.join(key.choices)})" if key.choices else ""
+        comment = f"{indent}# {key.help}{choices}"
+        if key.is_section:
+            lines += ["\n" if not path else "", f"{comment}\n{indent}{name}:\n"]
+            lines += explain_section(getattr(section, name), key.path, tree[name])
+        else:
+            plain = cast(dict[str, Any], OmegaConf.to_container(tree, resolve=False))
+            entry = OmegaConf.to_yaml(OmegaConf.create({name: plain[name]}))
+            lines += [f"{comment}\n", textwrap.indent(entry, indent)]
+    return lines
