@@ -1,0 +1,120 @@
+"""A command's line: an optional CONFIG, key=value arguments and flags, in any order."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.keys import all_keys, nearest
+from zorba_ray.config.source import KEY, path_of
+
+
+@dataclass(frozen=True)
+class Flag:
+    """`value` names what the flag takes, as in --resume RUN; empty for a switch."""
+
+    name: str
+    help: str
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a command is called, does and takes; `help_text` and `parse_command` read it."""
+
+    name: str
+    summary: str
+    flags: tuple[Flag, ...] = ()
+    examples: tuple[tuple[str, str], ...] = ()  # arguments, what they do
+    argument: str = "CONFIG"  # what the one positional argument is called; empty: there is none
+    keys: bool = True  # takes key=value arguments
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the user asked for. `flags` has the flags that were given, with their value ("" for switches)."""
+
+    config_path: str | None = None
+    overrides: tuple[str, ...] = ()
+    flags: dict[str, str] = field(default_factory=dict)
+
+
+COMMON = (Flag("--help", "print this text"), Flag("--version", "print the version"))
+
+RUN = Program(
+    "python -m zorba_ray.run",
+    "Simulate one federated fine-tuning run. CONFIG is a YAML file, or the bare name of one in configs/; without it "
+    "the embedded default runs: a small model and task of its own, nothing to download, no GPU needed.",
+    (
+        Flag("--resume", "go on with an interrupted run, from its folder; it keeps its config", "RUN"),
+        Flag("--print-config", "print the resolved config as YAML and stop"),
+    ),
+    (
+        ("", "the embedded default"),
+        ("rounds=200 zo.directions=8 seed=1", "the same with other values"),
+        ("opt125m_sst2 clients.count=100", "configs/opt125m_sst2.yaml with 100 clients"),
+        ("my.yaml 'clients.budgets.classes=[{name: all, budget: 24 GiB}]'", "a list is given as a whole"),
+        ("clients.budgets.classes.0.budget=16GiB", "or one entry of it by its number"),
+        ("--resume runs/run-20260101-120000", "go on where Ctrl-C stopped"),
+    ),
+)
+
+
+def parse_command(argv: Sequence[str], program: Program = RUN) -> Command:
+    """Sort the arguments; ConfigError, one line, for what is not understood. --help wins over everything else."""
+    if "--help" in argv or "-h" in argv:
+        return Command(flags={"--help": ""})
+    known = {flag.name: flag for flag in program.flags + COMMON}
+    position: str | None = None
+    overrides: list[str] = []
+    flags: dict[str, str] = {}
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        if argument.startswith("-") and len(argument) > 1:
+            name, equals, value = argument.partition("=")
+            if name not in known:
+                raise ConfigError(unknown_flag(argument, program))
+            if known[name].value and not equals:
+                if not rest:
+                    raise ConfigError(f"{name} takes a value: {name} {known[name].value}")
+                value = rest.pop(0)
+            elif equals and not known[name].value:
+                raise ConfigError(f"{name} takes no value")
+            flags[name] = value
+        elif program.keys and "=" in argument and (KEY.fullmatch(argument.partition("=")[0]) or argument[0] == "="):
+            overrides.append(argument)
+        elif position is None and program.argument and not is_key(argument):
+            position = argument
+        else:
+            raise ConfigError(misplaced(argument, position, program))
+    return Command(position, tuple(overrides), flags)
+
+
+def is_key(text: str) -> bool:
+    return any(key.name == text and not key.is_section for key in all_keys())
+
+
+def unknown_flag(argument: str, program: Program) -> str:
+    name, _, value = argument.partition("=")
+    key = name.lstrip("-").replace("-", "_")
+    if program.keys and is_key(key):
+        return f"no flag is called {name}; keys are set without dashes: {key}={value or '…'}"
+    names = [flag.name for flag in program.flags + COMMON]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
+    return f"no flag is called {name}; the nearest is {close}"
+
+
+def misplaced(argument: str, position: str | None, program: Program) -> str:
+    if program.keys and is_key(argument):
+        return f"{argument!r} is a key; set it with {argument}=…, without spaces"
+    if not program.argument:
+        return f"{argument!r} is not understood: this command takes flags only"
+    what = f"{argument!r} comes after {program.argument} {position!r}"
+    if not program.keys:
+        return f"{what}: there is only one {program.argument}"
+    words = path_of(re.sub(r"[^\w.\[\]]", "", argument)) or ("name",)
+    return f"{what} and is not key=value; the nearest key is {nearest(words)}"

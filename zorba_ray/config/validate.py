@@ -1,0 +1,216 @@
+"""What a config may say: impossible values and combinations are refused before anything starts.
+
+What only the model or the data can tell (a budget smaller than the model, a column that is not there) is checked where
+they are at hand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import string
+from typing import Any
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.keys import check_choice, children
+from zorba_ray.config.schema import BudgetsConfig, Config, ModelConfig, TaskConfig
+from zorba_ray.config.units import parse_bytes
+
+# The widths of the noise's counter (zorba_ray.noise): beyond them two directions would share their numbers.
+MOST_SEED, MOST_ROUNDS, MOST_CLIENTS, MOST_DIRECTIONS = 2**64 - 1, 2**24, 2**24 - 2, 2**16
+
+
+def validate(config: Config) -> None:
+    """ConfigError, one line, at the first value or combination that cannot be."""
+    check_values(config, ())
+    check_run(config)
+    check_clients(config)
+    check_budgets(config.clients.budgets, config.clients.count)
+    check_model(config.model)
+    check_task(config.task)
+    check_method(config)
+    check_allocation(config)
+    check_runtime(config)
+
+
+def ignored(config: Config) -> list[str]:
+    """Keys that are set and have no effect, one line each: not wrong, but worth saying."""
+    default = Config()
+    lines = []
+
+    def unused(changed: bool, name: str, because: str) -> None:
+        if changed:
+            lines.append(f"{name} has no effect: {because}")
+
+    clients, model, task, runtime = config.clients, config.model, config.task, config.runtime
+    unused(model.lora != default.model.lora and model.trainable != "lora", "model.lora", "model.trainable is not lora")
+    unused(bool(model.groups) and model.trainable != "groups", "model.groups", "model.trainable is not groups")
+    unused(clients.alpha != default.clients.alpha and clients.partition != "dirichlet", "clients.alpha",
+           f"clients.partition is {clients.partition}")
+    unused(bool(clients.partition_column) and clients.partition != "natural", "clients.partition_column",
+           f"clients.partition is {clients.partition}")
+    unused(bool(task.train or task.test) and task.name != "files", "task.train and task.test",
+           f"task.name is {task.name}, not files")
+    unused(runtime.actors > 0 and config.placement == "per_client", "runtime.actors", "placement is per_client")
+    unused(config.step.final != default.step.final and config.step.schedule == "constant", "step.final",
+           "step.schedule is constant")
+    unused(config.allocation.coverage != default.allocation.coverage and bool(config.allocation.coverage_per_block),
+           "allocation.coverage", "allocation.coverage_per_block is given")
+    return lines
+
+
+def require(condition: bool, name: str, value: Any, wanted: str) -> None:
+    """`wanted` says what the value must be and, where that is not plain, what to change."""
+    if not condition:
+        raise ConfigError(f"{name} is {value!r}; it must be {wanted}")
+
+
+def check_values(section: Any, path: tuple[str, ...]) -> None:
+    """Every value by its own: numbers are finite, choices are among the choices."""
+    for name, key in children(type(section), path).items():
+        value = getattr(section, name)
+        entries = value if isinstance(value, list) else [value]
+        for entry in entries:
+            if isinstance(entry, float):
+                require(math.isfinite(entry), key.name, entry, "a finite number")
+            elif dataclasses.is_dataclass(entry):
+                check_values(entry, key.path)
+        check_choice(key, value, key.name)
+
+
+def at_least(low: float, **values: float) -> None:
+    """Each value at or above `low`; names are keys with __ for the dot."""
+    for name, value in values.items():
+        require(value >= low, name.replace("__", "."), value, f"{low:g} or more")
+
+
+def positive(**values: float) -> None:
+    for name, value in values.items():
+        require(value > 0, name.replace("__", "."), value, "more than 0")
+
+
+def check_run(config: Config) -> None:
+    require(0 <= config.seed <= MOST_SEED, "seed", config.seed, "from 0 to 2^64 − 1")
+    require(1 <= config.rounds <= MOST_ROUNDS, "rounds", config.rounds, f"from 1 to {MOST_ROUNDS}")
+    name = config.name
+    require(bool(name.strip()) and name not in (".", ".."), "name", name, "a word that can name a folder")
+    bad = sorted({c for c in name if c in '/\\:*?"<>|' or not c.isprintable()})
+    require(not bad, "name", name, f"free of {' '.join(map(repr, bad))}: it names a folder; `out` takes a whole path")
+    require(len(name.encode()) <= 200, "name", name[:20] + "…", "at most 200 bytes long: it names a folder")
+    require("\0" not in config.out, "out", config.out, "a path")
+    at_least(1, evaluation__every=config.evaluation.every, evaluation__batch=config.evaluation.batch)
+    at_least(0, evaluation__examples=config.evaluation.examples)
+    require(config.guard.loss_multiple > 1, "guard.loss_multiple", config.guard.loss_multiple, "more than 1")
+
+
+def check_clients(config: Config) -> None:
+    clients = config.clients
+    require(1 <= clients.count <= MOST_CLIENTS, "clients.count", clients.count, f"from 1 to {MOST_CLIENTS}")
+    require(0 <= clients.participants <= clients.count, "clients.participants", clients.participants,
+            f"from 1 to clients.count, which is {clients.count}, or 0 for all of them")
+    at_least(1, clients__batch=clients.batch)
+    positive(clients__alpha=clients.alpha)
+    if clients.partition == "natural" and config.task.name == "files":
+        require(bool(clients.partition_column), "clients.partition_column", "",
+                "the data's column that names the client, because clients.partition is natural")
+
+
+def check_budgets(budgets: BudgetsConfig, clients: int) -> None:
+    here = "clients.budgets"
+    given = [name for name in ("classes", "explicit", "median") if getattr(budgets, name)]
+    if len(given) != 1:
+        what = f"says both {' and '.join(given)}" if given else "says nothing"
+        drop = "".join(f"; drop {name} with {here}.{name}={'' if name == 'median' else '[]'}" for name in given[:-1])
+        raise ConfigError(f"{here} {what}; it takes one of classes, explicit and median{drop}")
+    for i, each in enumerate(budgets.classes):
+        positive(**{f"{here}.classes.{i}.share": each.share})
+        check_size(each.budget, f"{here}.classes.{i}.budget")
+        require(bool(each.name), f"{here}.classes.{i}.name", each.name, "a name")
+    names = [each.name for each in budgets.classes]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    require(repeated is None, f"{here}.classes", repeated, "named once: two classes have that name")
+    require(len(budgets.explicit) in (0, clients), f"{here}.explicit", f"{len(budgets.explicit)} budgets",
+            f"one budget for each of the {clients} clients, or set clients.count={len(budgets.explicit)}")
+    for i, size in enumerate(budgets.explicit):
+        check_size(size, f"{here}.explicit.{i}")
+    if budgets.median:
+        check_size(budgets.median, f"{here}.median")
+    at_least(0, **{f"{here}.sigma": budgets.sigma})
+    at_least(1, **{f"{here}.levels": budgets.levels})
+
+
+def check_size(size: str, name: str) -> None:
+    try:
+        count = parse_bytes(size)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    require(count > 0, name, size, "more than 0 bytes")
+
+
+def check_model(model: ModelConfig) -> None:
+    require(bool(model.path), "model.path", model.path, "'embedded', a folder or a hub name")
+    if model.trainable == "groups":
+        require(bool(model.groups), "model.groups", [], "a list of patterns, because model.trainable is groups")
+    for i, pattern in enumerate(model.groups):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"model.groups.{i} is {pattern!r}, not a regular expression: {error}") from None
+    at_least(1, model__lora__rank=model.lora.rank)
+    positive(model__lora__alpha=model.lora.alpha)
+
+
+def check_task(task: TaskConfig) -> None:
+    require(bool(task.name), "task.name", task.name, "'embedded', a known task or 'files'")
+    at_least(1, task__max_tokens=task.max_tokens)
+    at_least(0, task__train_examples=task.train_examples, task__test_examples=task.test_examples)
+    require(len(task.words) != 1, "task.words", task.words, "one word for each label, so two or more")
+    require(len(set(task.words)) == len(task.words), "task.words", task.words, "all different")
+    if task.name == "files":
+        for name, what in (("train", "training data"), ("test", "test data")):
+            require(bool(getattr(task, name)), f"task.{name}", "", f"the {what}, because task.name is files")
+        require(bool(task.text), "task.text", [], "the columns of the text, because task.name is files")
+        require(bool(task.label), "task.label", "", "the column of the label")
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(task.prompt) if field is not None]
+    except ValueError as error:
+        raise ConfigError(f"task.prompt is {task.prompt!r}: {error}; {{column}} is a field, {{{{ a brace") from None
+    for field in fields if task.text else []:
+        require(field in task.text, "task.prompt", task.prompt,
+                f"made of the columns in task.text ({', '.join(task.text)}), and {{{field}}} is not one of them")
+
+
+def check_method(config: Config) -> None:
+    zo, step = config.zo, config.step
+    require(1 <= zo.directions <= MOST_DIRECTIONS, "zo.directions", zo.directions, f"from 1 to {MOST_DIRECTIONS}")
+    positive(zo__mu=zo.mu)
+    at_least(0, step__lr=step.lr, step__warmup=step.warmup)
+    require(step.warmup <= config.rounds, "step.warmup", step.warmup, f"at most rounds, which is {config.rounds}")
+    require(0 <= step.final <= 1, "step.final", step.final, "a share of step.lr, from 0 to 1")
+
+
+def check_allocation(config: Config) -> None:
+    allocation, clients = config.allocation, config.clients.count
+    require(bool(allocation.order), "allocation.order", [], "a list of objectives")
+    require(len(set(allocation.order)) == len(allocation.order), "allocation.order", allocation.order,
+            "free of repetitions")
+    require(len(allocation.epsilon) == len(allocation.order), "allocation.epsilon", allocation.epsilon,
+            f"a list of {len(allocation.order)} numbers, one for each objective in allocation.order")
+    at_least(0, **{f"allocation.epsilon.{i}": slack for i, slack in enumerate(allocation.epsilon)})
+    coverages = {f"allocation.coverage_per_block.{i}": m for i, m in enumerate(allocation.coverage_per_block)}
+    for name, least in (coverages or {"allocation.coverage": allocation.coverage}).items():
+        require(0 <= least <= clients, name, least, f"from 0 to clients.count, which is {clients}")
+    positive(allocation__smoothness=allocation.smoothness, allocation__time_limit=allocation.time_limit)
+    at_least(0, allocation__mip_gap=allocation.mip_gap)
+    for name in ("gradient", "batch_variance", "client_variance"):
+        at_least(0, **{f"allocation.{name}.{i}": x for i, x in enumerate(getattr(allocation, name))})
+
+
+def check_runtime(config: Config) -> None:
+    runtime = config.runtime
+    at_least(0, runtime__actors=runtime.actors)
+    at_least(1, runtime__threads=runtime.threads)
+    check_size(runtime.hidden_memory, "runtime.hidden_memory")
+    known = runtime.address in ("local", "auto") or re.fullmatch(r"(ray://)?[^\s/:]+:\d+", runtime.address)
+    require(bool(known), "runtime.address", runtime.address, "local, auto, or an address such as ray://host:10001")
