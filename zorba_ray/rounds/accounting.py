@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.ledger.step import SharedStep, Step
-from zorba_ray.rounds.plan import Report
+
+SCALAR = np.dtype(np.float32).itemsize
 
 
-def step_bytes(step: Step, reports: list[Report]) -> int:
+def step_bytes(step: Step, participants: int) -> int:
     """Bytes of one step sent to one client.
 
-    With shared noise the smaller of the L·P block coefficients and the participants' scalars, from which a client that
-    knows the allocation computes the coefficients itself; seeds are derived on both sides and cost nothing.
+    With shared noise the smaller of the L·P block coefficients and the participants' P scalars each, from which a
+    client that knows the allocation computes the coefficients itself; seeds are derived on both sides and cost nothing.
     """
+    payload = len(step.payload())
     if isinstance(step, SharedStep):
-        return min(len(step.payload()), sum(report.scalars.nbytes for report in reports))
-    return len(step.payload())
+        return min(payload, participants * step.coefficients.shape[1] * SCALAR)
+    return payload
 
 
 class Wire:
@@ -27,12 +31,10 @@ class Wire:
         self._sent: list[int] = [0]  # bytes of steps 0 … t−1, cumulated
         self._seen = np.zeros(clients, dtype=np.int64)  # steps that each client has
 
-    def round(self, step: Step, reports: list[Report]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Bytes up and down [C] of a round's participants, in the order of the reports."""
-        self._sent.append(self._sent[-1] + step_bytes(step, reports))
-        cumulated = np.asarray(self._sent)
-        members = [report.client for report in reports]
-        up = np.array([report.scalars.nbytes for report in reports], dtype=np.int64)
-        down = cumulated[-1] - cumulated[self._seen[members]]
+    def round(self, step: Step, participants: Sequence[int]) -> NDArray[np.int64]:
+        """Bytes down [C] to the participants of a round, its own step included."""
+        self._sent.append(self._sent[-1] + step_bytes(step, len(participants)))
+        members = np.asarray(participants)
+        down = self._sent[-1] - np.asarray(self._sent)[self._seen[members]]
         self._seen[members] = step.round + 1
-        return up, down
+        return down.astype(np.int64)

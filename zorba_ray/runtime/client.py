@@ -1,0 +1,69 @@
+"""The actor that carries clients: one (placement per_client) or many (cohort). A thin shell around a host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.schema import Config
+from zorba_ray.ledger import Header, Step
+from zorba_ray.rounds.plan import Report, RoundPlan
+
+
+@dataclass(frozen=True)
+class Base:
+    """What every actor starts from. Large arrays inside travel through the object store, once per node."""
+
+    config: Config
+    header: Header
+    model: Any  # zorba_ray.model.ModelSpec
+    weights: dict[str, NDArray[Any]]
+    task: Any  # zorba_ray.tasks.Task
+    shards: list[NDArray[np.int64]]
+    active: NDArray[np.bool_]
+
+
+class ClientActor:
+    """Imports late and starts importing at once, so that actors warm up while the driver still reads data."""
+
+    def __init__(self, threads: int, device: str, memory_share: float):
+        import torch
+
+        import zorba_ray.rounds.host  # noqa: F401  heavy: transformers, numba
+
+        torch.set_num_threads(threads)
+        if device == "cuda" and memory_share < 1:
+            torch.cuda.set_per_process_memory_fraction(memory_share)
+        self._device = device
+        self._host: Any = None
+
+    def setup(self, base: Base) -> int:
+        """Build the model from the weights in the object store; returns this process's id."""
+        import os
+
+        from zorba_ray.model import build_model
+        from zorba_ray.rounds.host import Host
+
+        model = build_model(base.model, base.weights, self._device)
+        self._host = Host(base.config, model, base.header, base.task, base.shards, base.active)
+        return os.getpid()
+
+    def probe(self, steps: Sequence[Step], plan: RoundPlan, clients: Sequence[int]) -> list[Report]:
+        """Catch up, then the clients' scalars."""
+        self._host.apply(steps)
+        reports: list[Report] = self._host.probe(plan, clients)
+        return reports
+
+    def evaluate(self, steps: Sequence[Step], batches: Sequence[NDArray[np.int64]]) -> list[Any]:
+        """Catch up, then one tally per batch of test examples."""
+        self._host.apply(steps)
+        return [self._host.evaluate([batch]) for batch in batches]
+
+    def digest(self, steps: Sequence[Step]) -> str:
+        self._host.apply(steps)
+        digest: str = self._host.digest()
+        return digest

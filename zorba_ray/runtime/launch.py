@@ -1,0 +1,144 @@
+"""Ray comes up, and the client actors are placed on what it offers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.placement_group import placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import Config
+from zorba_ray.config.units import format_bytes
+from zorba_ray.runtime.client import ClientActor
+from zorba_ray.runtime.packing import Gpu, Slot, cohort_slots, pack_clients
+
+ACTOR_MEMORY = 350 * 2**20  # own memory of an actor with torch, transformers and a small model on a CPU (measured)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The slots of a run, how to start an actor on one, and why it was chosen."""
+
+    kind: str
+    slots: list[Slot]
+    start: Callable[[Slot], Any]
+    device: str
+    reason: str
+
+
+def connect(address: str) -> None:
+    """Start Ray on this machine, or join a cluster."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
+    if address == "local":
+        ray.init(address="local", include_dashboard=False, **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except ConnectionError:
+        raise ConfigError(
+            f"no Ray cluster at runtime.address={address}; start one with `ray start --head`, "
+            f"or let the run start its own with runtime.address=local"
+        ) from None
+
+
+def place(config: Config, budgets: Sequence[int]) -> Placement:
+    """Choose the slots. On GPUs a client's actor is pinned to budget / memory of its GPU; on CPUs budgets are logical."""
+    resources = ray.cluster_resources()
+    device = config.runtime.device
+    if device == "cuda" and not resources.get("GPU"):
+        raise ConfigError("runtime.device=cuda, but this Ray cluster has no GPU; use runtime.device=auto or cpu")
+    gpus = discover_gpus() if device != "cpu" and resources.get("GPU") else []
+    return place_on_gpus(config, budgets, gpus) if gpus else place_on_cpus(config, resources)
+
+
+def place_on_cpus(config: Config, resources: dict[str, float]) -> Placement:
+    cpus = max(1, int(resources.get("CPU", 1)))
+    threads = config.runtime.threads
+    if config.placement == "per_client":
+        count = config.clients.count
+        memory = int(resources.get("memory", 0))
+        if count * ACTOR_MEMORY > memory:
+            raise ConfigError(
+                f"placement=per_client needs about {format_bytes(count * ACTOR_MEMORY)} for {count} processes, and the "
+                f"cluster offers {format_bytes(memory)}; use placement=cohort, or at most "
+                f"{memory // ACTOR_MEMORY} clients"
+            )
+        slots = [Slot(f"client-{n}", (n,)) for n in range(count)]
+        reason = "one actor per client, as asked; no GPU, so budgets are logical"
+        return Placement("per_client", slots, starter(0.0, threads, "cpu", []), "cpu", reason)
+    actors = config.runtime.actors or max(1, cpus // threads)
+    share = int(min(1.0, cpus / actors) * 10_000) / 10_000
+    reason = f"cohorts on {actors} CPU actors, because the cluster has no GPU; budgets are logical"
+    return Placement("cohort", cohort_slots(actors, []), starter(share, threads, "cpu", []), "cpu", reason)
+
+
+def place_on_gpus(config: Config, budgets: Sequence[int], gpus: Sequence[Gpu]) -> Placement:
+    slots, kind, reason = cohort_slots(0, gpus), "cohort", f"one cohort per GPU ({len(gpus)})"
+    if config.placement != "cohort":
+        try:
+            slots, kind = pack_clients(budgets, gpus), "per_client"
+            reason = f"one actor per client: the budgets fit on {len(gpus)} GPUs at once"
+        except ConfigError:
+            if config.placement == "per_client":
+                raise
+            reason += ", because the clients' budgets do not fit side by side"
+    strategies = reserve(gpus)
+    return Placement(kind, slots, starter(0.0, config.runtime.threads, "cuda", strategies), "cuda", reason)
+
+
+def discover_gpus() -> list[Gpu]:
+    """Every GPU of the cluster with its memory, asked on its own node."""
+
+    def memories() -> list[int]:
+        import torch
+
+        return [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+
+    gpus: list[Gpu] = []
+    for node in ray.nodes():
+        count = int(node["Resources"].get("GPU", 0)) if node["Alive"] else 0
+        if not count:
+            continue
+        where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        task = ray.remote(memories).options(num_cpus=0, num_gpus=count, scheduling_strategy=where)
+        found = ray.get(task.remote())
+        if len(found) != count:
+            raise ConfigError(
+                f"node {node['NodeManagerAddress']} offers {count} GPUs to Ray, but PyTorch sees {len(found)} there; "
+                f"install a CUDA build of torch on it, or use runtime.device=cpu"
+            )
+        gpus += [Gpu(node["NodeID"], memory) for memory in found]
+    return gpus
+
+
+def reserve(gpus: Sequence[Gpu]) -> list[Any]:
+    """One placement-group bundle per GPU, so that an actor's fraction is on the GPU that it was packed onto."""
+    bundles = [{"GPU": 1.0, f"node:{_address(gpu.node)}": 0.0001} for gpu in gpus]
+    group = placement_group(bundles, strategy="PACK")
+    ray.get(group.ready())
+    return [
+        PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i, placement_group_capture_child_tasks=False)
+        for i in range(len(gpus))
+    ]
+
+
+def _address(node_id: str) -> str:
+    return next(str(node["NodeManagerAddress"]) for node in ray.nodes() if node["NodeID"] == node_id)
+
+
+def starter(cpu_share: float, threads: int, device: str, strategies: Sequence[Any]) -> Callable[[Slot], Any]:
+    """How to start the actor of a slot. An actor on a GPU reserves no CPU: Ray would give it a whole one."""
+    remote = ray.remote(ClientActor)
+
+    def start(slot: Slot) -> Any:
+        options: dict[str, Any] = {"num_cpus": cpu_share, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
+        if slot.gpu is not None:
+            options |= {"num_gpus": slot.share, "scheduling_strategy": strategies[slot.gpu]}
+        return remote.options(**options).remote(threads, device, slot.share)
+
+    return start
