@@ -1,0 +1,118 @@
+"""The records of a run: one Parquet schema for rows of three kinds, so that a whole folder opens as one table.
+
+A column that a kind does not have is null in its rows. Rounds are counted from 0 as in the ledger; an evaluation's
+`round` is the number of rounds done before it, so 0 is the untuned model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One round of the whole federation."""
+
+    kind: ClassVar[str] = "round"
+    round: int
+    loss: float  # the participants' losses, averaged with their weights
+    lr: float
+    participants: int
+    bytes_up: int  # all participants together
+    bytes_down: int
+    seconds: float
+    step_norm: float  # of the coefficients c[l, p]
+    scalar_mean: float
+    scalar_std: float
+
+
+@dataclass(frozen=True)
+class ClientRecord:
+    """What one client did in one round, and what it cost."""
+
+    kind: ClassVar[str] = "client"
+    round: int
+    client: int
+    budget_class: str
+    budget_bytes: int
+    predicted_bytes: int  # VRAM by the allocator's model
+    active_blocks: int
+    samples: int  # examples in its mini-batch
+    loss: float
+    scalars: list[float]
+    scalar_mean: float
+    scalar_std: float
+    forwards: int  # block evaluations
+    flops: float
+    bytes_up: int
+    bytes_down: int  # with what it had missed
+    seconds: float
+    status: str  # ok, or what happened
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """Accuracy and mean loss on the test data after `round` rounds."""
+
+    kind: ClassVar[str] = "evaluation"
+    round: int
+    accuracy: float  # 0 to 1
+    loss: float
+    examples: int
+
+
+Record = RoundRecord | ClientRecord | EvaluationRecord
+KINDS: tuple[type[Record], ...] = (RoundRecord, ClientRecord, EvaluationRecord)
+
+SCHEMA = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("round", pa.int32(), nullable=False),
+        ("client", pa.int32()),
+        ("budget_class", pa.string()),
+        ("budget_bytes", pa.int64()),
+        ("predicted_bytes", pa.int64()),
+        ("active_blocks", pa.int32()),
+        ("samples", pa.int32()),
+        ("loss", pa.float64()),
+        ("lr", pa.float64()),
+        ("step_norm", pa.float64()),
+        ("scalars", pa.list_(pa.float32())),
+        ("scalar_mean", pa.float64()),
+        ("scalar_std", pa.float64()),
+        ("participants", pa.int32()),
+        ("forwards", pa.int64()),
+        ("flops", pa.float64()),
+        ("bytes_up", pa.int64()),
+        ("bytes_down", pa.int64()),
+        ("seconds", pa.float64()),
+        ("accuracy", pa.float64()),
+        ("examples", pa.int64()),
+        ("status", pa.string()),
+    ]
+)
+
+
+def to_table(records: Iterable[Record]) -> pa.Table:
+    """The records as one table, in their order."""
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for record in records:
+        row = {"kind": record.kind} | {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+        for name, column in columns.items():
+            column.append(row.get(name))
+    return pa.table(columns, schema=SCHEMA)
+
+
+def to_records(table: pa.Table) -> list[Record]:
+    """The rows of a table as records again."""
+    kinds = {kind.kind: kind for kind in KINDS}
+    records = []
+    for row in table.to_pylist():
+        kind = kinds[row["kind"]]
+        records.append(kind(**{field.name: row[field.name] for field in dataclasses.fields(kind)}))
+    return records

@@ -1,0 +1,152 @@
+"""summary.json: a run in a few dozen numbers, for scripts and comparisons."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zorba_ray import __version__
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import Config
+
+FILE = "summary.json"
+LIBRARIES = ("ray", "torch", "transformers", "numpy", "numba", "highspy", "pyarrow", "peft", "datasets")
+
+
+@dataclass
+class Summary:
+    """Names other people's scripts rely on: keep them. Numbers that do not exist yet are null."""
+
+    name: str
+    seed: int
+    clients: int
+    rounds: int  # asked for
+    rounds_done: int
+    method: str
+    placement: str  # as it came out, never auto
+    model: str
+    task: str
+    accuracy_first: float | None
+    accuracy_last: float | None
+    accuracy_best: float | None
+    loss_first: float | None
+    loss_last: float | None  # training loss of the last round
+    seconds: float  # of training, over all sittings
+    bytes_up: int  # from clients, all rounds
+    bytes_down: int  # to clients
+    flops: float
+    ledger_sha256: str
+    ledger_bytes: int
+    interrupted: bool
+    stopped: str = ""  # why, where the run ended early by itself
+    notes: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+    def write(self, run_dir: Path) -> Path:
+        """Write summary.json, whole or not at all. What is not finite becomes null: JSON has no word for it."""
+        path = run_dir / FILE
+        temporary = path.with_name(f".{FILE}.tmp")
+        values = {name: _finite(value) for name, value in dataclasses.asdict(self).items()}
+        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+        return path
+
+
+def summarise(
+    config: Config,
+    records: pa.Table,
+    ledger: Path,
+    placement: str,
+    environment: dict[str, Any],
+    interrupted: bool = False,
+    stopped: str = "",
+    notes: list[str] | None = None,
+) -> Summary:
+    """The summary of a run from its records, those of earlier sittings included."""
+    rounds = records.filter(pc.equal(records["kind"], "round"))
+    clients = records.filter(pc.equal(records["kind"], "client"))
+    accuracies = records.filter(pc.equal(records["kind"], "evaluation")).sort_by("round")["accuracy"].to_pylist()
+    losses = rounds.sort_by("round")["loss"].to_pylist()
+    content = ledger.read_bytes()
+    return Summary(
+        name=config.name,
+        seed=config.seed,
+        clients=config.clients.count,
+        rounds=config.rounds,
+        rounds_done=rounds.num_rows,
+        method=config.method,
+        placement=placement,
+        model=config.model.path,
+        task=config.task.name,
+        accuracy_first=accuracies[0] if accuracies else None,
+        accuracy_last=accuracies[-1] if accuracies else None,
+        accuracy_best=max(accuracies, default=None),
+        loss_first=losses[0] if losses else None,
+        loss_last=losses[-1] if losses else None,
+        seconds=pc.sum(rounds["seconds"]).as_py() or 0.0,
+        bytes_up=pc.sum(rounds["bytes_up"]).as_py() or 0,
+        bytes_down=pc.sum(rounds["bytes_down"]).as_py() or 0,
+        flops=pc.sum(clients["flops"]).as_py() or 0.0,
+        ledger_sha256=hashlib.sha256(content).hexdigest(),
+        ledger_bytes=len(content),
+        interrupted=interrupted,
+        stopped=stopped,
+        notes=notes or [],
+        environment=environment,
+    )
+
+
+def read_summary(run_dir: Path) -> Summary:
+    path = run_dir / FILE
+    try:
+        return Summary(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{run_dir} has no {FILE}: it is not the folder of a run, or the run never began") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is not a summary of this version of zorba_ray: {error}") from None
+
+
+def environment(threads: int, gpus: list[str] | None = None) -> dict[str, Any]:
+    """What results may depend on beside config and seed: kind of hardware, library versions, threads of an actor."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "gpus": gpus or [],
+        "libraries": {name: version for name in LIBRARIES if (version := _installed(name))},
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name where the system tells it (Linux), else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _installed(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
