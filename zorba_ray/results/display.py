@@ -53,6 +53,13 @@ class Display:
         else:
             self._progress.console.print(text, markup=False)
 
+    def event(self, record: RoundRecord | EvaluationRecord) -> None:
+        """Whatever a run yields."""
+        if isinstance(record, RoundRecord):
+            self.round(record)
+        else:
+            self.evaluation(record)
+
     def round(self, record: RoundRecord) -> None:
         self._done = record.round + 1
         self._losses.append(record.loss)

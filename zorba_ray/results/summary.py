@@ -42,11 +42,13 @@ class Summary:
     accuracy_best: float | None
     loss_first: float | None
     loss_last: float | None  # training loss of the last round
-    seconds: float  # of training, over all sittings
+    seconds: float  # from the command to its end, over all sittings that ended with a summary
+    seconds_rounds: float  # of them in rounds, evaluation left out
     bytes_up: int  # from clients, all rounds
     bytes_down: int  # to clients
     flops: float
     ledger_sha256: str
+    model_sha256: str  # of the block vectors after the last round
     ledger_bytes: int
     interrupted: bool
     stopped: str = ""  # why, where the run ended early by itself
@@ -69,6 +71,8 @@ def summarise(
     records: pa.Table,
     ledger: Path,
     placement: str,
+    model_sha256: str,
+    seconds: float,
     environment: dict[str, Any],
     interrupted: bool = False,
     stopped: str = "",
@@ -95,12 +99,14 @@ def summarise(
         accuracy_best=max(accuracies, default=None),
         loss_first=losses[0] if losses else None,
         loss_last=losses[-1] if losses else None,
-        seconds=pc.sum(rounds["seconds"]).as_py() or 0.0,
+        seconds=seconds,
+        seconds_rounds=pc.sum(rounds["seconds"]).as_py() or 0.0,
         bytes_up=pc.sum(rounds["bytes_up"]).as_py() or 0,
         bytes_down=pc.sum(rounds["bytes_down"]).as_py() or 0,
         flops=pc.sum(clients["flops"]).as_py() or 0.0,
         ledger_sha256=hashlib.sha256(content).hexdigest(),
         ledger_bytes=len(content),
+        model_sha256=model_sha256,
         interrupted=interrupted,
         stopped=stopped,
         notes=notes or [],

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from zorba_ray import __version__
-from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import LedgerWriter, Step, ledger_sha256, read_ledger, truncate_ledger
-from zorba_ray.ledger.step import SharedStep
+from zorba_ray.ledger import LedgerWriter, Step, read_ledger, truncate_ledger
 from zorba_ray.results.schema import ClientRecord, EvaluationRecord, Record, RoundRecord
-from zorba_ray.results.stream import RecordWriter, last_round, table, truncate
-from zorba_ray.results.summary import Summary, write_summary
+from zorba_ray.results.stream import FOLDER, RecordWriter, table, truncate
+from zorba_ray.results.summary import FILE as SUMMARY
+from zorba_ray.results.summary import Summary, read_summary, summarise
 from zorba_ray.rounds.accounting import SCALAR, Wire
+from zorba_ray.rounds.folder import ALLOCATION, CONFIG, LEDGER, refuse_used_folder
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
 from zorba_ray.rounds.plan import plan_round
 from zorba_ray.rounds.prepare import Prepared
-
 
 class Session:
     """Opens (or re-opens) the run folder, and writes as the rounds go by."""
@@ -34,18 +31,20 @@ class Session:
         self.config = config
         self.prepared = prepared
         self.folder = folder
-        self.records = folder / "records"
-        self.started = time.perf_counter()
         self.notes: list[str] = []
+        self._earlier_seconds = 0.0
         if resume:
             self._rewind()
+            if (folder / SUMMARY).exists():
+                self._earlier_seconds = read_summary(folder).seconds
         else:
-            begin_folder(folder)
-            (folder / "config.yaml").write_text(to_yaml(config))
-            (folder / "allocation.json").write_text(json.dumps(prepared.plan.to_json()))
-        self.ledger = LedgerWriter(folder / "ledger.jsonl", prepared.base.header)
-        self.writer = RecordWriter(self.records)
-        entries = read_ledger(folder / "ledger.jsonl").entries
+            refuse_used_folder(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
+            (folder / ALLOCATION).write_text(json.dumps(prepared.plan.to_json()), encoding="utf-8")
+        self.ledger = LedgerWriter(folder / LEDGER, prepared.base.header)
+        self.writer = RecordWriter(folder / FOLDER)
+        entries = read_ledger(folder / LEDGER).entries
         self.steps: list[Step] = [entry.step for entry in entries]
         self._first_loss = entries[0].loss if entries else None
         self._wire = Wire(config.clients.count)
@@ -53,32 +52,32 @@ class Session:
             self._wire.round(step, plan_round(config, step.round).participants)
 
     def _rewind(self) -> None:
-        """Go back to the last round of which both the ledger and the records are on disk."""
-        path = self.folder / "ledger.jsonl"
-        ledger = read_ledger(path)
+        """Go back to the last round of which both the ledger and the records are on disk; later ones are done again."""
+        ledger = read_ledger(self.folder / LEDGER)
         if ledger.cut:
             self.notes.append(f"the ledger's torn end was removed ({ledger.cut})")
-        rounds = min(len(ledger.entries), last_round(self.records) + 1)
+        rows = table(self.folder)
+        rounds = max((row["round"] for row in rows.select(["kind", "round"]).to_pylist() if row["kind"] == "round"), default=-1) + 1
         if rounds < len(ledger.entries):
-            self.notes.append(f"records of rounds {rounds} to {len(ledger.entries) - 1} were lost; they are done again")
-            truncate_ledger(path, rounds)
-        truncate(self.records, rounds)
+            self.notes.append(f"the records of rounds {rounds} to {len(ledger.entries) - 1} were lost; they are done again")
+            truncate_ledger(self.folder / LEDGER, rounds)
+        truncate(self.folder / FOLDER, min(rounds, len(ledger.entries)))
 
     def events(self, backend: Backend) -> Iterator[RoundRecord | EvaluationRecord]:
-        """Train from where the ledger ends; everything is handed to the disk before it is yielded."""
+        """Train from where the ledger ends, to the last round; what is yielded is in the ledger and the records."""
+        matrix, weights = self.prepared.plan.matrix, self.prepared.weights
         started = time.perf_counter()
-        for event in train(
-            self.config, backend, self.ledger, self.prepared.plan.matrix, self.prepared.weights, self._first_loss
-        ):
+        for event in train(self.config, backend, self.ledger, matrix, weights, self._first_loss):
             if isinstance(event, Evaluated):
                 evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples)
-                self.writer.append([evaluation])
+                self.writer.add([evaluation])
                 yield evaluation
             else:
-                seconds, started = time.perf_counter() - started, time.perf_counter()
-                record, clients = self._records(event, seconds)
-                self.writer.append([record, *clients])
+                self.steps.append(event.step)
+                record, clients = self._records(event, time.perf_counter() - started)
+                self.writer.add([record, *clients])
                 yield record
+            started = time.perf_counter()
 
     def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[Record]]:
         plan, prepared = event.plan, self.prepared
@@ -90,7 +89,7 @@ class Session:
                 client=report.client,
                 budget_class=prepared.budgets.names[prepared.budgets.class_of[report.client]],
                 budget_bytes=int(prepared.budgets.bytes[report.client]),
-                predicted_bytes=int(prepared.plan.vram[report.client]),
+                predicted_bytes=int(prepared.predicted[report.client]),
                 active_blocks=int(prepared.plan.matrix[report.client].sum()),
                 samples=report.examples,
                 loss=report.loss,
@@ -120,10 +119,37 @@ class Session:
         )
         return record, clients
 
-    def finish(self, status: str, model_sha256: str, environment: dict[str, str]) -> Summary:
-        """Close the files and write the summary. `status` is "done", "interrupted", or what went wrong."""
+    def finish(
+        self,
+        placement: str,
+        environment: dict[str, Any],
+        model_sha256: str,
+        seconds: float,
+        interrupted: bool,
+        stopped: str,
+    ) -> Summary:
+        """Close the files and write the summary; `stopped` says why a run ended early by itself."""
         self.ledger.close()
-        self.writer.close()
-        summary = summarise(self.config, self.folder, status, model_sha256, self.prepared.wall_seconds(self.folder, self.started), environment)
-        write_summary(self.folder, summary)
+        self.writer.flush()
+        summary = summarise(
+            self.config,
+            table(self.folder),
+            self.folder / LEDGER,
+            placement=placement,
+            model_sha256=model_sha256,
+            seconds=seconds + self._earlier_seconds,
+            environment=environment,
+            interrupted=interrupted,
+            stopped=stopped,
+            notes=self.notes,
+        )
+        summary.write(self.folder)
         return summary
+
+
+def step_norm(step: Step, sizes: list[int]) -> float:
+    """Expected length of a step, (η/P)·√(Σ d_l Σ_p c[l,p]²): directions of many dimensions are nearly orthogonal."""
+    total = 0.0
+    for block, size in enumerate(sizes):
+        total += size * sum(coefficient**2 for _, coefficient in step.terms(0, block))
+    return math.sqrt(total)

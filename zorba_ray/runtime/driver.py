@@ -4,35 +4,79 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 
 from zorba_ray.config.schema import Config
-from zorba_ray.results.schema import ClientRecord, EvaluationRecord, RoundRecord
-from zorba_ray.runtime.launch import launch_pool
+from zorba_ray.results.schema import EvaluationRecord, RoundRecord
+from zorba_ray.results.summary import Summary
 
-Event = RoundRecord | EvaluationRecord | str
+BREATH = 0.25  # seconds of rounds between two answers to the front end; rounds never wait for it
+
+
+@dataclass(frozen=True)
+class Briefing:
+    """What the front end may tell the user before the first round."""
+
+    notes: list[str]
+    rounds_done: int
 
 
 class Driver:
-    """One run. `prepare` finds every mistake of the user before anything is written; `train` streams what happens."""
+    """One run. `prepare` meets every mistake of the user before anything is written; then `advance` until it is empty."""
 
-    def __init__(self, config: Config, run_dir: str, resume: bool):
+    def __init__(self, config: Config, folder: str, resume: bool):
         self.config = config
-        self.folder = Path(run_dir)
+        self.folder = Path(folder)
         self.resume = resume
-        self._stop = False
 
-    def prepare(self) -> dict[str, str]:
-        """Start the client actors, and while they import, load model and data and solve the allocation."""
-        from zorba_ray.rounds.prepare import prepare, resume_plan
+    def prepare(self) -> Briefing:
+        """Start the client actors; while they import, load model and data and solve the allocation."""
+        from zorba_ray.allocation import client_budgets
+        from zorba_ray.runtime.launch import place
+        from zorba_ray.runtime.pool import Pool, RayBackend
 
-        self.pool = launch_pool(self.config)
-        self.prepared = prepare(self.config, resume_plan(self.folder) if self.resume else None)
-        self.pool.check_budgets(self.prepared.budgets)
-        return self.prepared.describe()
+        budgets = client_budgets(self.config.clients, self.config.seed)
+        self.placement = place(self.config, [int(budget) for budget in budgets.bytes])
+        pool = Pool.launch(self.placement.slots, self.placement.start)
 
-    def train(self) -> Iterator[Event]:
-        from zorba_ray.rounds.run import open_run
+        from zorba_ray.rounds.prepare import prepare
+        from zorba_ray.rounds.session import Session
+
+        prepared = prepare(self.config, self.folder if self.resume else None)
+        self.session = Session(self.config, prepared, self.folder, self.resume)
+        pool.setup(ray.put(prepared.base), self.session.steps)
+        self.backend = RayBackend(pool, prepared.costs, prepared.test_examples, self.config.evaluation.batch)
+        self._events: Iterator[RoundRecord | EvaluationRecord] = self.session.events(self.backend)
+        return Briefing(
+            [f"placement: {self.placement.reason}", *prepared.notes, *self.session.notes], self.session.ledger.rounds
+        )
+
+    def advance(self) -> list[RoundRecord | EvaluationRecord]:
+        """Rounds for a breath's time and what came of them; empty when the run is done."""
+        until = time.perf_counter() + BREATH
+        happened: list[RoundRecord | EvaluationRecord] = []
+        for event in self._events:
+            happened.append(event)
+            if time.perf_counter() > until:
+                break
+        return happened
+
+    def finish(self, interrupted: bool, stopped: str, seconds: float) -> Summary:
+        """Close everything, write summary and report."""
+        from zorba_ray.results.report import write_report
+        from zorba_ray.results.summary import environment
+
+        self.session.notes += self.backend.pool.faults
+        summary = self.session.finish(
+            placement=self.placement.kind,
+            environment=environment(self.config.runtime.threads),
+            model_sha256=self.backend.digest(),
+            seconds=seconds,
+            interrupted=interrupted,
+            stopped=stopped,
+        )
+        write_report(self.folder)
+        return summary

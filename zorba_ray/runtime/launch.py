@@ -46,6 +46,16 @@ def connect(address: str) -> None:
         ) from None
 
 
+def answer(reference: Any) -> Any:
+    """What an actor answers; a mistake of the user comes back as itself, not wrapped in the actor's traceback."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ConfigError):
+            raise error.cause from None
+        raise
+
+
 def place(config: Config, budgets: Sequence[int]) -> Placement:
     """Choose the slots. On GPUs a client's actor is pinned to budget / memory of its GPU; on CPUs budgets are logical."""
     resources = ray.cluster_resources()

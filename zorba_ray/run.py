@@ -1,0 +1,107 @@
+"""`python -m zorba_ray.run [CONFIG] [key=value …]`: one run, from config to report."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from zorba_ray import __version__
+from zorba_ray.config.command import RUN, parse_command
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.help import help_text
+from zorba_ray.config.load import load_config, to_yaml
+from zorba_ray.config.schema import Config
+from zorba_ray.config.validate import validate
+
+INTERRUPTED = 130  # what shells expect after Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 a mistake that the user can mend (one line on stderr), 130 after Ctrl-C."""
+    started = time.perf_counter()
+    try:
+        command = parse_command(sys.argv[1:] if argv is None else argv, RUN)
+        if "--help" in command.flags:
+            print(help_text(RUN), end="")
+            return 0
+        if "--version" in command.flags:
+            print(f"zorba_ray {__version__}")
+            return 0
+        resume = Path(command.flags["--resume"]) if "--resume" in command.flags else None
+        if resume:
+            config, folder = resumed(resume, command.config_path, command.overrides)
+        else:
+            config = load_config(command.config_path, command.overrides)
+            folder = run_folder(config)
+        validate(config)
+        if "--print-config" in command.flags:
+            print(to_yaml(config), end="")
+            return 0
+        return simulate(config, folder, resume is not None, started)
+    except ConfigError as error:
+        print(f"zorba_ray: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("zorba_ray: stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run_folder(config: Config) -> Path:
+    """`out`, or runs/NAME-TIME; never one that holds a run already."""
+    from zorba_ray.rounds.folder import refuse_used_folder
+
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(config.out) if config.out else Path("runs") / f"{config.name}-{stamp}"
+    refuse_used_folder(folder)
+    return folder
+
+
+def resumed(folder: Path, config_path: str | None, overrides: Sequence[str]) -> tuple[Config, Path]:
+    """A resumed run keeps the config it was begun with; only where it computes may change."""
+    from zorba_ray.rounds.folder import stored_config
+
+    free = ("runtime.", "placement=")
+    if config_path or any(not override.startswith(free) for override in overrides):
+        raise ConfigError("a resumed run keeps its config; only placement and runtime.* may be given with --resume")
+    return stored_config(folder, overrides), folder
+
+
+def simulate(config: Config, folder: Path, resume: bool, started: float) -> int:
+    """Start Ray and the driver actor, show what it does, and end cleanly on Ctrl-C."""
+    import ray
+
+    from zorba_ray.results.display import Display
+    from zorba_ray.runtime.driver import Driver
+    from zorba_ray.runtime.launch import answer, connect
+
+    connect(config.runtime.address)
+    try:
+        driver = ray.remote(Driver).options(num_cpus=0).remote(config, str(folder.absolute()), resume)
+        briefing = answer(driver.prepare.remote())
+        interrupted, stopped = False, ""
+        with Display(config.rounds, config.name, done=briefing.rounds_done) as display:
+            for note in briefing.notes:
+                display.note(note)
+            try:
+                while events := answer(driver.advance.remote()):
+                    for event in events:
+                        display.event(event)
+            except KeyboardInterrupt:
+                interrupted = True
+                display.note("stopping after this round …")
+            except ConfigError as error:
+                stopped = str(error)
+            summary = answer(driver.finish.remote(interrupted, stopped, time.perf_counter() - started))
+            display.finish(summary, folder)
+        if stopped:
+            raise ConfigError(stopped)
+        return INTERRUPTED if interrupted else 0
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
