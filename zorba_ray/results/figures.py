@@ -1,0 +1,241 @@
+"""The report's pictures as inline SVG: no pyplot, no global state, colours that follow the page's light or dark theme.
+
+Figures are drawn with stand-in colours, which become CSS variables of the page; text stays text in the page's own font.
+Everything takes plain arrays, and what grows with the number of clients is drawn as an image or by class.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from zorba_ray.config.units import format_bytes
+
+# stand-in colour → CSS variable
+INK, SOFT, LINE, ACCENT, SECOND, EMPTY = "#0a0b0c", "#1a1b1c", "#2a2b2c", "#3a3b3c", "#4a4b4c", "#5a5b5c"
+VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", ACCENT: "accent", SECOND: "second", EMPTY: "empty"}
+ACTIVE_RGB = (74, 124, 191)  # of images, which cannot follow the theme: reads on light and dark
+P = ParamSpec("P")
+MOST_CELLS = 64  # clients drawn one by one; more become an image
+IMAGE_ROWS = 360
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "text.parse_math": False, "figure.constrained_layout.wspace": 0.08, "font.size": 9.0,
+    "text.color": INK, "axes.labelcolor": SOFT, "axes.titlecolor": INK,
+    "xtick.color": SOFT, "ytick.color": SOFT, "axes.edgecolor": LINE, "axes.linewidth": 0.8, "axes.titlesize": 9.5,
+    "axes.titlelocation": "left", "axes.titlepad": 10.0, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.spines.left": False, "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True, "grid.color": LINE,
+    "grid.linewidth": 0.6, "xtick.major.size": 0.0, "ytick.major.size": 0.0, "xtick.major.pad": 6.0,
+    "lines.linewidth": 1.6, "lines.solid_capstyle": "round", "lines.solid_joinstyle": "round",
+}  # fmt: skip
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, str]:
+    """A function that draws a figure, as one that returns its SVG in the report's style."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
+        with mpl.rc_context(STYLE | {"svg.hashsalt": draw.__name__}):
+            return svg(draw(*args, **kwargs), draw.__name__)
+
+    return drawn
+
+
+@styled
+def learning(
+    rounds: NDArray[Any], losses: NDArray[Any], evaluated: NDArray[Any], accuracies: NDArray[Any]
+) -> Figure:
+    """Test accuracy and training loss over the rounds, side by side."""
+    figure, (left, right) = canvas(2, 3.0)
+    left.set_title("Test accuracy")
+    if len(evaluated):
+        shares = 100 * accuracies
+        marker = "o" if len(evaluated) <= 40 else ""
+        left.plot(evaluated, shares, color=ACCENT, marker=marker, markersize=3.4, markeredgewidth=0)
+        low, high = float(shares.min()), float(shares.max())
+        pad = max(2.0, 0.12 * (high - low))
+        left.set_ylim(max(0, low - pad), min(101.5, high + 1.6 * pad))
+        for at, side in ((0, "left"), (-1, "right")) if len(evaluated) > 1 else ((0, "center"),):
+            left.annotate(f"{shares[at]:.1f} %", (evaluated[at], shares[at]), (0, 7), textcoords="offset points",
+                          ha=side, color=INK, fontweight="bold")  # fmt: skip
+        left.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0f} %" if y <= 100 else ""))
+    right.set_title("Training loss, mean of a round's participants")
+    if len(rounds):
+        right.plot(rounds + 1, losses, color=ACCENT, alpha=0.35, linewidth=1.0)
+        right.plot(rounds + 1, smooth(losses), color=ACCENT)
+    for axes in (left, right):
+        axes.set_xlabel("rounds done")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        whole_rounds(axes)
+    return figure
+
+
+@styled
+def allocation_map(
+    matrix: NDArray[np.bool_], groups: Sequence[tuple[str, NDArray[Any]]], blocks: Sequence[str]
+) -> Figure:
+    """Who tunes which block. `groups`: label and client numbers of each budget class, drawn from top to bottom."""
+    clients, width = matrix.shape
+    drawn = sum(len(members) for _, members in groups)
+    each = clients <= MOST_CELLS
+    scale = 1.0 if each else IMAGE_ROWS / drawn  # rows of the picture per client
+    gap = (0.7 if each else IMAGE_ROWS * 0.018) if len(groups) > 1 else 0.0
+    rows = drawn * scale + gap * (len(groups) - 1)
+    height = min(6.2, max(1.4, 0.2 * rows)) if each else 4.6
+    figure = Figure(figsize=(9.6, height + 1.3), layout="constrained")
+    top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.6, height])
+    coverage = matrix.sum(axis=0)
+    top.bar(np.arange(width), coverage, width=0.8 if width <= 60 else 1.0, color=SECOND)
+    top.set_ylim(0, max(1, coverage.max()) * (1.5 if width <= 40 else 1.1))
+    top.set_yticks([])
+    top.grid(False)
+    top.set_title("Clients that tune each block")
+    for block, count in enumerate(coverage) if width <= 40 else ():
+        top.annotate(f"{count:,}", (block, count), (0, 3), textcoords="offset points", ha="center", color=SOFT)
+    start, labels, centres = 0.0, [], []
+    for label, members in groups:
+        order = np.lexsort(matrix[members].T[::-1]) if len(members) else np.arange(0)
+        part = matrix[members][order[::-1]]
+        if each:
+            draw_cells(axes, part, start)
+        else:
+            draw_image(axes, part, start, len(members) * scale)
+        labels.append(f"{label}\n{len(members):,} client" + "s" * (len(members) != 1))
+        centres.append(start + len(members) * scale / 2)
+        start += len(members) * scale + gap
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(rows, 0)
+    axes.set_yticks(centres, labels)
+    step = max(1, -(-width // 24))
+    short = [name if len(name) <= 10 else name[:9] + "…" for name in blocks]
+    axes.set_xticks(range(0, width, step), [short[i] for i in range(0, width, step)])
+    axes.set_xlabel("block")
+    axes.spines["bottom"].set_visible(False)
+    axes.grid(False)
+    return figure
+
+
+def draw_cells(axes: Axes, part: NDArray[np.bool_], start: float) -> None:
+    for row, active in enumerate(part):
+        for block, on in enumerate(active):
+            axes.add_patch(
+                Rectangle((block - 0.46, start + row + 0.06), 0.92, 0.88, color=ACCENT if on else EMPTY, linewidth=0)
+            )
+
+
+def draw_image(axes: Axes, part: NDArray[np.bool_], start: float, height: float) -> None:
+    """Neighbouring clients share a row of pixels; its opacity is the share of them that tune the block."""
+    pixels = max(1, min(len(part), round(height)))
+    edges = np.linspace(0, len(part), pixels + 1).astype(int)
+    shares = np.add.reduceat(part.astype(np.float64), edges[:-1], axis=0) / np.diff(edges)[:, None]
+    image = np.zeros((*shares.shape, 4), dtype=np.uint8)
+    image[..., :3] = ACTIVE_RGB
+    image[..., 3] = np.round(255 * (0.1 + 0.9 * shares))
+    axes.imshow(
+        image, extent=(-0.5, part.shape[1] - 0.5, start + height, start), aspect="auto", interpolation="none"
+    )
+
+
+@styled
+def budget_bars(
+    labels: Sequence[str], budgets: Sequence[float], least: Sequence[float], most: Sequence[float]
+) -> Figure:
+    """Per class: the budget, and what the clients need by the allocator's model, from the least to the most of them."""
+    figure, axes = canvas(1, 0.9 + 0.42 * len(labels))
+    places = np.arange(len(labels))
+    axes.barh(places, budgets, height=0.62, color=EMPTY)
+    axes.barh(places, most, height=0.62, color=ACCENT, alpha=0.55)
+    axes.barh(places, least, height=0.62, color=ACCENT)
+    axes.vlines(budgets, places - 0.4, places + 0.4, color=INK, linewidth=1.6)
+    for place, budget, need in zip(places, budgets, most, strict=True):
+        text = f"{format_bytes(need)} of {format_bytes(budget)}  ({100 * need / budget:.0f} %)"
+        axes.annotate(text, (max(budget, need), place), (8, 0), textcoords="offset points", va="center", color=SOFT)
+    axes.set_yticks(places, labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlim(0, 1.36 * max([*budgets, *most]))
+    axes.grid(False)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    return figure
+
+
+@styled
+def traffic(rounds: NDArray[Any], up: NDArray[Any], down: NDArray[Any]) -> Figure:
+    """Bytes sent so far, by all clients together."""
+    figure, axes = canvas(1, 2.4)
+    for values, colour, name in ((np.cumsum(down), ACCENT, "down"), (np.cumsum(up), SECOND, "up")):
+        axes.plot(rounds + 1, values, color=colour)
+        axes.annotate(f"{name}  {format_bytes(values[-1])}", (rounds[-1] + 1, values[-1]), (6, 0), color=colour,
+                      textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
+    axes.set_title("Bytes on the wire so far, all clients together")
+    axes.set_xlabel("rounds done")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_bytes(y)))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    whole_rounds(axes)
+    return figure
+
+
+@styled
+def scalars(values: NDArray[Any], rounds: NDArray[Any], means: NDArray[Any], deviations: NDArray[Any]) -> Figure:
+    """The scalars ρ: all of them (or a sample), and their spread over the rounds."""
+    figure, (left, right) = canvas(2, 2.7)
+    values = values[np.isfinite(values)]
+    left.set_title("All scalars ρ")
+    if len(values):
+        reach = float(np.quantile(np.abs(values), 0.998)) or 1.0
+        left.hist(np.clip(values, -reach, reach), bins=61, range=(-reach, reach), color=ACCENT)
+        left.axvline(0, color=INK, linewidth=0.8)
+    left.set_yticks([])
+    left.set_xlabel("ρ = (L₊ − L₋) / 2μ")
+    right.set_title("Mean ± standard deviation of a round")
+    right.fill_between(rounds + 1, means - deviations, means + deviations, color=ACCENT, alpha=0.22, linewidth=0)
+    right.plot(rounds + 1, means, color=ACCENT, linewidth=1.1)
+    right.yaxis.set_major_locator(MaxNLocator(5))
+    right.set_xlabel("rounds done")
+    whole_rounds(right)
+    return figure
+
+
+def smooth(values: NDArray[Any]) -> NDArray[Any]:
+    """Mean over a centred window of about a twentieth of the run, shorter at the ends; gaps stay gaps."""
+    half = len(values) // 40
+    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    at = np.arange(len(values))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return np.asarray((sums[high] - sums[low]) / (high - low))
+
+
+def canvas(columns: int, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(9.6, height), layout="constrained")
+    return figure, figure.subplots(1, columns)
+
+
+def whole_rounds(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.margins(x=0.02)
+
+
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element, its ids made unique by `name`, its colours the page's."""
+    FigureCanvasSVG(figure)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var(--{variable})")
+    return re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
