@@ -60,13 +60,6 @@ class Display:
         else:
             self.evaluation(record)
 
-    def event(self, record: RoundRecord | EvaluationRecord) -> None:
-        """A round or an evaluation, as it comes."""
-        if isinstance(record, RoundRecord):
-            self.round(record)
-        else:
-            self.evaluation(record)
-
     def round(self, record: RoundRecord) -> None:
         self._done = record.round + 1
         self._losses.append(record.loss)

@@ -52,8 +52,6 @@ class Summary:
     ledger_bytes: int
     interrupted: bool
     stopped: str = ""  # why, where the run ended early by itself
-    seconds_sitting: float = 0.0  # of the last sitting by the clock: start-up, evaluation and all
-    model_sha256: str = ""  # of the weights at the end
     notes: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
@@ -79,8 +77,6 @@ def summarise(
     interrupted: bool = False,
     stopped: str = "",
     notes: list[str] | None = None,
-    seconds_sitting: float = 0.0,
-    model_sha256: str = "",
 ) -> Summary:
     """The summary of a run from its records, those of earlier sittings included."""
     rounds = records.filter(pc.equal(records["kind"], "round"))
@@ -114,8 +110,6 @@ def summarise(
         interrupted=interrupted,
         stopped=stopped,
         notes=notes or [],
-        seconds_sitting=seconds_sitting,
-        model_sha256=model_sha256,
         environment=environment,
     )
 
