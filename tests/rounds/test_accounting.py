@@ -1,0 +1,40 @@
+"""Bytes: the smaller encoding travels, and who was absent pays for what it missed."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zorba_ray.ledger import PrivateStep, SharedStep
+from zorba_ray.rounds.accounting import Wire, step_bytes
+
+
+def shared(round: int, blocks: int, directions: int) -> SharedStep:
+    return SharedStep(round, 1.0, np.ones((blocks, directions), dtype=np.float32))
+
+
+def test_a_downlink_is_the_smaller_of_coefficients_and_scalars():
+    assert step_bytes(shared(0, blocks=6, directions=4), participants=20) == 6 * 4 * 4
+    assert step_bytes(shared(0, blocks=24, directions=4), participants=3) == 3 * 4 * 4
+
+
+def test_private_noise_sends_every_participants_scalars_and_number():
+    step = PrivateStep(
+        0, 1.0, np.arange(5), np.ones((5, 4), dtype=np.float32), np.ones(5), np.ones((5, 6), dtype=np.bool_)
+    )
+    assert step_bytes(step, participants=5) == 5 * (4 + 4 * 4)
+
+
+@given(st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=12))
+def test_downloads_are_conserved(rounds: list[set[int]]):
+    """Whoever takes part in the last round has in the end downloaded every step exactly once."""
+    wire = Wire(clients=6)
+    got = np.zeros(6, dtype=np.int64)
+    total = 0
+    for t, members in enumerate(rounds):
+        participants = sorted(members)
+        step = shared(t, blocks=3, directions=2)
+        got[participants] += wire.round(step, participants)
+        total += step_bytes(step, len(participants))
+    assert all(got[client] == total for client in rounds[-1])

@@ -1,0 +1,70 @@
+"""Packing: nobody gets less than its budget, no GPU holds more than itself, work is dealt evenly and completely."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.runtime.packing import Gpu, cohort_slots, deal_work, gpu_share, pack_clients
+
+GIB = 2**30
+
+
+@given(
+    budgets=st.lists(st.integers(1, 80 * GIB), min_size=1, max_size=30),
+    memories=st.lists(st.integers(8 * GIB, 141 * GIB), min_size=1, max_size=8),
+)
+def test_packed_clients_have_room_and_gpus_are_never_overbooked(budgets: list[int], memories: list[int]):
+    gpus = [Gpu(f"node{i % 3}", memory) for i, memory in enumerate(memories)]
+    try:
+        slots = pack_clients(budgets, gpus)
+    except ConfigError as error:
+        assert "\n" not in str(error)
+        assert max(budgets) > max(memories) or sum(budgets) > 0.5 * sum(memories) or len(budgets) > 1
+        return
+    assert [slot.clients for slot in slots] == [(n,) for n in range(len(budgets))]
+    for slot in slots:
+        assert slot.gpu is not None
+        assert slot.share * memories[slot.gpu] >= budgets[slot.clients[0]] * (1 - 1e-12)
+        assert slot.share == pytest.approx(round(slot.share * 10_000) / 10_000)
+    for g in range(len(gpus)):
+        assert sum(slot.share for slot in slots if slot.gpu == g) <= 1 + 1e-9
+
+
+def test_awkward_fractions_that_hang_in_ray_are_refused_with_the_numbers():
+    """0.4 of a GPU five times on two GPUs: 2 + 2, and the fifth finds 0.2 + 0.2."""
+    with pytest.raises(ConfigError, match=r"5 clients with 100 GiB .* 2 GPUs with 100 GiB"):
+        pack_clients([20 * GIB] * 5, [Gpu("a", 50 * GIB), Gpu("a", 50 * GIB)])
+
+
+def test_a_budget_larger_than_any_gpu_is_refused_as_such():
+    message = r"client 1 has a budget of 100 GiB, more than the largest GPU here \(80.0 GiB\)"
+    with pytest.raises(ConfigError, match=message):
+        pack_clients([GIB, 100 * GIB], [Gpu("a", 80 * GIB), Gpu("b", 40 * GIB)])
+
+
+def test_several_sizes_of_gpu_are_respected():
+    slots = pack_clients([60 * GIB, 20 * GIB], [Gpu("a", 24 * GIB), Gpu("b", 80 * GIB)])
+    assert [slot.gpu for slot in slots] == [1, 0] or [slot.gpu for slot in slots] == [1, 1]
+    assert slots[0].gpu == 1
+
+
+def test_shares_are_rounded_up_to_what_ray_counts():
+    assert gpu_share(1, 80 * GIB) == 1e-4
+    assert gpu_share(24 * GIB, 80 * GIB) == 0.3
+    assert gpu_share(80 * GIB, 80 * GIB) == 1.0
+
+
+def test_cohorts_stand_on_gpus_or_on_cpus():
+    assert [slot.gpu for slot in cohort_slots(5, [Gpu("a", GIB), Gpu("a", GIB)])] == [0, 1]
+    assert [slot.gpu for slot in cohort_slots(3, [])] == [None] * 3
+
+
+@given(costs=st.lists(st.integers(1, 100), max_size=60), hosts=st.integers(1, 9))
+def test_work_is_dealt_completely_and_evenly(costs: list[int], hosts: int):
+    hands = deal_work(costs, hosts)
+    assert sorted(item for hand in hands for item in hand) == list(range(len(costs)))
+    loads = [sum(costs[item] for item in hand) for hand in hands]
+    assert max(loads) - min(loads) <= max(costs, default=0)
