@@ -1,12 +1,11 @@
 """The CPU kernel, in Numba: base + Σ c z in one pass over memory, a window of 4,096 values at a time.
 
 A window's sum lives in first-level cache: for each direction the Philox words of the window are made call by call, then
-turned into values and added. The loops are shaped so that LLVM makes vector code of them (constant trip counts, unit
-strides, no index that could be negative). Words are kept in uint64 whose upper halves are garbage until the end: a
+turned into values c z and added. The loops are shaped so that LLVM makes vector code of them (constant trip counts,
+unit strides, no index that could be negative). Words are kept in uint64 whose upper halves are garbage until the end: a
 round is then two widening multiplications, two shifts and two three-way xors.
 
-No fast-math, hence no contraction to FMA: every product and every sum is rounded to float32 on its own. The sum starts
-from -0.0, the one number that leaves every number it is added to as it was.
+No fast-math, hence no contraction to FMA: every product and every sum is rounded to float32 on its own.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numba
 import numpy as np
@@ -28,6 +28,10 @@ from zorba_ray.noise.table import LEVEL_BITS, gaussian_levels
 
 Format = Literal["float32", "bfloat16", "float16"]
 FORMATS: tuple[Format, ...] = ("float32", "bfloat16", "float16")
+Floats: TypeAlias = npt.NDArray[np.float32]
+Halves: TypeAlias = npt.NDArray[np.uint16]
+Bits: TypeAlias = npt.NDArray[np.uint32]
+Wide: TypeAlias = npt.NDArray[np.uint64]
 
 WINDOW = 4096  # values; whole groups of either kind
 GAUSSIAN_CALLS, RADEMACHER_CALLS = WINDOW // 8, WINDOW // 128
@@ -38,8 +42,17 @@ _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 _LEVEL, _SIGN, _MAGNITUDE = np.uint32(2**LEVEL_BITS - 1), np.uint32(1 << 31), np.uint32((1 << 31) - 1)
 _NEGATIVE_ZERO = np.float32(-0.0)
 
+F = TypeVar("F", bound=Callable[..., None])
 
-def _words(words, calls, first, name, keys):  # type: ignore[no-untyped-def]
+
+def _inner(function: F) -> F:
+    """A part of the kernel."""
+    njit: Any = numba.njit
+    return njit(error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+@_inner
+def _words(words: Bits, calls: int, first: int, name: Wide, keys: Wide) -> None:
     """words[:, :calls] = Philox of calls first, first + 1, …"""
     for j in range(calls):
         a, b, c, d = np.uint64(first + j), name[0], name[1], name[2]
@@ -49,8 +62,9 @@ def _words(words, calls, first, name, keys):  # type: ignore[no-untyped-def]
         words[0, j], words[1, j], words[2, j], words[3, j] = np.uint32(a), np.uint32(b), np.uint32(c), np.uint32(d)
 
 
-def _add_gaussian(total, words, levels, coefficient):  # type: ignore[no-untyped-def]
-    """total += c z. A word holds two pieces; a value is a level's bits with the piece's upper bit as its sign."""
+@_inner
+def _gaussian(product: Floats, words: Bits, levels: Bits, coefficient: np.float32) -> None:
+    """product = c z. A word holds two pieces; a value is a level's bits with the piece's upper bit as its sign."""
     for w in range(4):
         for group in range(GAUSSIAN_CALLS // LANES):
             call, value = group * LANES, (group * 8 + 2 * w) * LANES
@@ -59,34 +73,44 @@ def _add_gaussian(total, words, levels, coefficient):  # type: ignore[no-untyped
                 upper = np.uint32(word >> np.uint32(16))
                 z0 = np.uint32(levels[np.int64(word & _LEVEL)] ^ np.uint32(np.uint32(word << np.uint32(16)) & _SIGN))
                 z1 = np.uint32(levels[np.int64(upper & _LEVEL)] ^ np.uint32(word & _SIGN))
-                total[value + lane] += coefficient * np.uint32(z0).view(np.float32)
-                total[value + LANES + lane] += coefficient * np.uint32(z1).view(np.float32)
+                product[value + lane] = coefficient * np.uint32(z0).view(np.float32)
+                product[value + LANES + lane] = coefficient * np.uint32(z1).view(np.float32)
 
 
-def _add_rademacher(total, words, coefficient):  # type: ignore[no-untyped-def]
-    """total += c z, c z being c with its sign flipped where the value's bit is set."""
+@_inner
+def _rademacher(product: Floats, words: Bits, coefficient: np.float32) -> None:
+    """product = c z: c with its sign flipped where the value's bit is set. (Four pieces a loop: five times as fast.)"""
     bits = np.float32(coefficient).view(np.uint32)
     for group in range(RADEMACHER_CALLS // LANES):
         for w in range(4):
-            for piece in range(32):
-                shift = np.uint32(31 - piece)
+            for piece in range(0, 32, 4):
                 value = (group * 128 + w * 32 + piece) * LANES
                 for lane in range(LANES):
-                    sign = np.uint32(np.uint32(words[w, group * LANES + lane] << shift) & _SIGN)
-                    total[value + lane] += np.uint32(bits ^ sign).view(np.float32)
+                    x = np.uint32(words[w, group * LANES + lane] >> np.uint32(piece))
+                    c0 = np.uint32(bits ^ np.uint32(np.uint32(x << np.uint32(31)) & _SIGN))
+                    c1 = np.uint32(bits ^ np.uint32(np.uint32(x << np.uint32(30)) & _SIGN))
+                    c2 = np.uint32(bits ^ np.uint32(np.uint32(x << np.uint32(29)) & _SIGN))
+                    c3 = np.uint32(bits ^ np.uint32(np.uint32(x << np.uint32(28)) & _SIGN))
+                    product[value + lane] = np.uint32(c0).view(np.float32)
+                    product[value + LANES + lane] = np.uint32(c1).view(np.float32)
+                    product[value + 2 * LANES + lane] = np.uint32(c2).view(np.float32)
+                    product[value + 3 * LANES + lane] = np.uint32(c3).view(np.float32)
 
 
-def _add(total, base):  # type: ignore[no-untyped-def]
+@_inner
+def _add(total: Floats, addend: Floats) -> None:
     for i in range(total.size):
-        total[i] = base[i] + total[i]
+        total[i] += addend[i]
 
 
-def _copy(out, total):  # type: ignore[no-untyped-def]
+@_inner
+def _copy(out: Floats, total: Floats) -> None:
     for i in range(total.size):
         out[i] = total[i]
 
 
-def _round_bfloat16(out, total):  # type: ignore[no-untyped-def]
+@_inner
+def _round_bfloat16(out: Halves, total: Floats) -> None:
     """Nearest, ties to even; every NaN becomes 0x7fc0, as in torch."""
     for i in range(total.size):
         x = np.float32(total[i]).view(np.uint32)
@@ -95,7 +119,8 @@ def _round_bfloat16(out, total):  # type: ignore[no-untyped-def]
         out[i] = np.uint16(0x7FC0 if np.uint32(x & _MAGNITUDE) > np.uint32(0x7F800000) else rounded)
 
 
-def _round_float16(out, total):  # type: ignore[no-untyped-def]
+@_inner
+def _round_float16(out: Halves, total: Floats) -> None:
     """Nearest, ties to even. Below 2^-14 adding 1/2 rounds to multiples of 2^-24, float16's subnormals."""
     for i in range(total.size):
         x = np.float32(total[i]).view(np.uint32)
@@ -110,23 +135,38 @@ def _round_float16(out, total):  # type: ignore[no-untyped-def]
         out[i] = np.uint16(np.uint32(rounded | np.uint32(np.uint32(x & _SIGN) >> np.uint32(16))))
 
 
-def _combine(out, half, form, base, offset, names, keys, coefficients, levels, gaussian):  # type: ignore[no-untyped-def]
+def _combine(
+    out: Floats,
+    half: Halves,
+    form: int,
+    base: Floats,
+    offset: int,
+    names: Wide,
+    keys: Wide,
+    coefficients: Floats,
+    levels: Bits,
+    gaussian: bool,
+) -> None:
     """out (form 0) or half (form 1 bfloat16, 2 float16, as bits) = base + Σ c z, from value `offset` of the block."""
-    total = np.empty(WINDOW, np.float32)
+    total, product = np.empty(WINDOW, np.float32), np.empty(WINDOW, np.float32)
     words = np.empty((4, GAUSSIAN_CALLS), np.uint32)
     done = 0
     while done < base.size:
         window = (offset + done) // WINDOW
         low = offset + done - window * WINDOW
         count = min(WINDOW - low, base.size - done)
-        total[:] = _NEGATIVE_ZERO
+        if coefficients.size == 0:
+            total[:] = _NEGATIVE_ZERO  # the one number that leaves every base as it is, zeros included
         for p in range(coefficients.size):
+            target = total if p == 0 else product
             if gaussian:
                 _words(words, GAUSSIAN_CALLS, window * GAUSSIAN_CALLS, names[p], keys[p])
-                _add_gaussian(total, words, levels, coefficients[p])
+                _gaussian(target, words, levels, coefficients[p])
             else:
                 _words(words, RADEMACHER_CALLS, window * RADEMACHER_CALLS, names[p], keys[p])
-                _add_rademacher(total, words, coefficients[p])
+                _rademacher(target, words, coefficients[p])
+            if p > 0:
+                _add(total, product)
         wanted = total[low : low + count]
         _add(wanted, base[done : done + count])
         if form == 0:
@@ -138,50 +178,42 @@ def _combine(out, half, form, base, offset, names, keys, coefficients, levels, g
         done += count
 
 
-def _compile(function: Callable[..., Any], signature: str) -> Callable[..., None]:
+def _compile(function: F, signature: str) -> F:
     """Compiled now, cached on disk where Numba finds a writable place (package folder, NUMBA_CACHE_DIR, user cache)."""
-    options = {"nogil": True, "error_model": "numpy"}
+    njit: Any = numba.njit
     try:
-        return numba.njit(signature, cache=True, **options)(function)  # type: ignore[no-any-return]
+        return njit(signature, nogil=True, error_model="numpy", cache=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # nowhere to write a cache
-        return numba.njit(signature, **options)(function)  # type: ignore[no-any-return]
+        return njit(signature, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
 
 
-_helper = numba.njit(error_model="numpy")
-_words, _add_gaussian, _add_rademacher = _helper(_words), _helper(_add_gaussian), _helper(_add_rademacher)
-_add, _copy = _helper(_add), _helper(_copy)
-_round_bfloat16, _round_float16 = _helper(_round_bfloat16), _helper(_round_float16)
-_kernel = _compile(
-    _combine,
-    "void(f4[::1], u2[::1], i8, f4[::1], i8, u8[:,::1], u8[:,:,::1], f4[::1], u4[::1], b1)",
-)
+_kernel = _compile(_combine, "void(f4[::1], u2[::1], i8, f4[::1], i8, u8[:,::1], u8[:,:,::1], f4[::1], u4[::1], b1)")
 
 
 def combine_cpu(
-    out: npt.NDArray[np.float32] | npt.NDArray[np.uint16],
+    out: Floats | Halves,
     form: Format,
-    base: npt.NDArray[np.float32],
-    names: npt.NDArray[np.uint32],
-    coefficients: npt.NDArray[np.float32],
+    base: Floats,
+    terms: Bits,
+    coefficients: Floats,
     kind: Kind,
     offset: int,
     threads: int,
 ) -> None:
     """Run the kernel over `base` [n], its windows dealt to at most `threads` threads in contiguous shares.
 
-    `out` is float32, or the uint16 bits of bfloat16 or float16. Threads never share a value, so their number changes
+    `terms` is `pack_terms`' [P, 5]; `out` is float32, or the uint16 bits of bfloat16 or float16. Threads never share a value, so their number changes
     nothing.
     """
-    keys = np.stack([round_keys((int(k0), int(k1))) for k0, k1 in names[:, :2]] or [np.empty((ROUNDS, 2), np.uint64)])
-    counters = np.ascontiguousarray(names[:, 2:], np.uint64)
+    keys = round_keys(terms[:, :2])
+    counters = np.ascontiguousarray(terms[:, 2:], np.uint64)
     levels = _level_bits()
-    none32, none16 = np.empty(0, np.float32), np.empty(0, np.uint16)
+    full = out.view(np.float32) if form == "float32" else np.empty(0, np.float32)
+    half = np.empty(0, np.uint16) if form == "float32" else out.view(np.uint16)
 
     def share(start: int, stop: int) -> None:
-        part = out[start:stop]
-        full, half = (part, none16) if form == "float32" else (none32, part)
         _kernel(
-            full, half, FORMATS.index(form), base[start:stop], offset + start,
+            full[start:stop], half[start:stop], FORMATS.index(form), base[start:stop], offset + start,
             counters, keys, coefficients, levels, kind == "gaussian",
         )  # fmt: skip
 
@@ -189,14 +221,14 @@ def combine_cpu(
     if len(bounds) == 2:
         share(0, base.size)
         return
-    waiting = [_pool(os.getpid(), threads - 1).submit(share, *span) for span in zip(bounds[1:], bounds[2:])]
+    waiting = [_pool(os.getpid(), threads - 1).submit(share, *span) for span in pairwise(bounds[1:])]
     share(bounds[0], bounds[1])
     for result in waiting:
         result.result()
 
 
 @lru_cache(maxsize=1)
-def _level_bits() -> npt.NDArray[np.uint32]:
+def _level_bits() -> Bits:
     return gaussian_levels().view(np.uint32).copy()  # the kernel's signature wants a writable array
 
 

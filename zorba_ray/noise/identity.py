@@ -61,7 +61,8 @@ Term = tuple[Direction, float]  # a direction and its coefficient
 
 SEED_BITS = 64
 CALL_BITS = 32
-WIDTHS = {"block": 16, "direction": 16, "client": 24, "domain": 4, "step": 12, "round": 24}  # low bits first, after call
+# The counter's other fields, lowest bits first.
+WIDTHS = {"block": 16, "direction": 16, "client": 24, "domain": 4, "step": 12, "round": 24}
 assert CALL_BITS + sum(WIDTHS.values()) == 128
 
 

@@ -13,8 +13,10 @@ ROUNDS = 10
 MASK = 0xFFFFFFFF
 
 
-def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> tuple[Words, Words, Words, Words]:
-    """Ten rounds over arrays of counters (their four words broadcast together)."""
+def philox(
+    counter: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike, npt.ArrayLike], key: tuple[int, int]
+) -> tuple[Words, Words, Words, Words]:
+    """Ten rounds over arrays of counters, given by their four words below 2^32, which broadcast together."""
     a, b, c, d = (np.asarray(word, np.uint64) for word in counter)
     for k0, k1 in round_keys(key):
         p, q = a * np.uint64(MULTIPLIERS[0]), c * np.uint64(MULTIPLIERS[1])
@@ -22,6 +24,7 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
     return a.astype(np.uint32), b.astype(np.uint32), c.astype(np.uint32), d.astype(np.uint32)
 
 
-def round_keys(key: tuple[int, int]) -> npt.NDArray[np.uint64]:
-    """The key of each round, uint64 [10, 2], all below 2^32."""
-    return np.array([[(k + r * w) & MASK for k, w in zip(key, WEYL, strict=True)] for r in range(ROUNDS)], np.uint64)
+def round_keys(keys: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """The keys of each round, uint64 [..., 10, 2] below 2^32, for keys [..., 2]."""
+    growth = np.arange(ROUNDS, dtype=np.uint64)[:, None] * np.array(WEYL, np.uint64)
+    return np.asarray(keys, np.uint64)[..., None, :] + growth & np.uint64(MASK)

@@ -30,14 +30,15 @@ def sample(direction: Direction, block: int, count: int, kind: Kind, offset: int
 
 def _value(piece: npt.NDArray[np.uint32], kind: Kind) -> Vector:
     if kind == "rademacher":
-        magnitude, negative = np.float32(1), piece & np.uint32(1)
+        magnitude, sign_bit = np.ones(piece.shape, np.float32), 0
     else:
-        magnitude, negative = gaussian_levels()[piece & np.uint32(2**LEVEL_BITS - 1)], piece >> SIGN_BIT & np.uint32(1)
+        magnitude, sign_bit = gaussian_levels()[piece & np.uint32(2**LEVEL_BITS - 1)], SIGN_BIT
+    negative = piece >> np.uint32(sign_bit) & np.uint32(1)
     return np.where(negative == 1, -magnitude, magnitude)
 
 
 def combine_reference(base: Vector, terms: Sequence[Term], block: int, kind: Kind, offset: int = 0) -> Vector:
-    """base + Σ_p c_p z_p: the products are summed in order, then added to the base, each operation rounded to float32."""
+    """base + Σ_p c_p z_p: products summed in order, the sum added to the base, each operation rounded to float32."""
     if not terms:
         return base.copy()
     z = [sample(direction, block, base.size, kind, offset) for direction, _ in terms]

@@ -1,8 +1,8 @@
 """The Gaussian as a table: 2^14 equally likely levels, the quantiles of N(0, 1) at the middle of each bin.
 
-A Gaussian value takes 16 bits of Philox: bits 0-12 choose a level of the positive half, bit 15 the sign (set: negative),
-bits 13-14 are not used. Levels are scaled to unit variance (to 1e-10 after rounding to float32); the largest is 4.009,
-the fourth moment 2.9974. Half a table is 32 KiB and stays in a core's first-level cache.
+A Gaussian value takes 16 bits of Philox: bits 0-12 choose a level of the positive half, bit 15 the sign (set means
+negative), bits 13-14 are not used. Levels are scaled to unit variance (to 1e-10 after rounding to float32); the largest
+is 4.009, the fourth moment 2.9974. Half a table is 32 KiB and stays in a core's first-level cache.
 
 The same bits are needed on every machine, so only correctly rounded operations make the table: + - * / and square root
 of IEEE doubles, and the decimal module's logarithm. A digest guards it.
