@@ -28,7 +28,7 @@ def format_bytes(count: float, digits: int = 3) -> str:
     """A size for people, in the largest binary unit that keeps it at 1 or more."""
     size, unit = float(count), "B"
     for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        if float(f"{abs(size):.{digits}g}") < 1024:
+        if round(abs(size)) < 1024:
             break
         size, unit = size / 1024, larger
     if unit == "B":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
@@ -28,6 +29,7 @@ INK, SOFT, LINE, ACCENT, SECOND, EMPTY = "#0a0b0c", "#1a1b1c", "#2a2b2c", "#3a3b
 VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", ACCENT: "accent", SECOND: "second", EMPTY: "empty"}
 ACTIVE_RGB = (74, 124, 191)  # of images, which cannot follow the theme: reads on light and dark
 P = ParamSpec("P")
+CHARACTERS = 110  # that fit side by side
 MOST_CELLS = 64  # clients drawn one by one; more become an image
 IMAGE_ROWS = 360
 STYLE: dict[Any, Any] = {
@@ -64,20 +66,20 @@ def learning(
         marker = "o" if len(evaluated) <= 40 else ""
         left.plot(evaluated, shares, color=ACCENT, marker=marker, markersize=3.4, markeredgewidth=0)
         low, high = float(shares.min()), float(shares.max())
-        pad = max(2.0, 0.12 * (high - low))
-        left.set_ylim(max(0, low - pad), min(101.5, high + 1.6 * pad))
-        for at, side in ((0, "left"), (-1, "right")) if len(evaluated) > 1 else ((0, "center"),):
-            left.annotate(f"{shares[at]:.1f} %", (evaluated[at], shares[at]), (0, 7), textcoords="offset points",
-                          ha=side, color=INK, fontweight="bold")  # fmt: skip
+        pad = max(2.0, 0.14 * (high - low))
+        left.set_ylim(max(0, low - 1.4 * pad), min(104, high + 1.4 * pad))
+        if len(evaluated) > 1:
+            rising = shares[1] >= shares[0]  # the first label goes where the curve does not
+            label(left, evaluated[0], shares[0], (4, -6 if rising else 7), ha="left", va="top" if rising else "bottom")
+        label(left, evaluated[-1], shares[-1], (0, 7), ha="right" if len(evaluated) > 1 else "center")
         left.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0f} %" if y <= 100 else ""))
     right.set_title("Training loss, mean of a round's participants")
     if len(rounds):
         right.plot(rounds + 1, losses, color=ACCENT, alpha=0.35, linewidth=1.0)
-        right.plot(rounds + 1, smooth(losses), color=ACCENT)
+        right.plot(rounds + 1, smooth(losses), color=ACCENT, marker=dot(rounds))
     for axes in (left, right):
-        axes.set_xlabel("rounds done")
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        whole_rounds(axes)
+        whole_rounds(axes, rounds)
     return figure
 
 
@@ -97,11 +99,13 @@ def allocation_map(
     top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.6, height])
     coverage = matrix.sum(axis=0)
     top.bar(np.arange(width), coverage, width=0.8 if width <= 60 else 1.0, color=SECOND)
-    top.set_ylim(0, max(1, coverage.max()) * (1.5 if width <= 40 else 1.1))
+    counted = sum(len(f"{count:,}") + 1 for count in coverage) <= CHARACTERS
+    top.set_ylim(0, max(1, coverage.max()) * (1.5 if counted else 1.05))
     top.set_yticks([])
     top.grid(False)
-    top.set_title("Clients that tune each block")
-    for block, count in enumerate(coverage) if width <= 40 else ():
+    between = "" if counted else f": from {coverage.min():,} to {coverage.max():,}"
+    top.set_title(f"Clients that tune each block{between}")
+    for block, count in enumerate(coverage) if counted else ():
         top.annotate(f"{count:,}", (block, count), (0, 3), textcoords="offset points", ha="center", color=SOFT)
     start, labels, centres = 0.0, [], []
     for label, members in groups:
@@ -117,13 +121,21 @@ def allocation_map(
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(rows, 0)
     axes.set_yticks(centres, labels)
-    step = max(1, -(-width // 24))
-    short = [name if len(name) <= 10 else name[:9] + "…" for name in blocks]
-    axes.set_xticks(range(0, width, step), [short[i] for i in range(0, width, step)])
-    axes.set_xlabel("block")
+    axes.set_xticks(*block_ticks(blocks))
     axes.spines["bottom"].set_visible(False)
     axes.grid(False)
     return figure
+
+
+def block_ticks(blocks: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Places and labels of as many block names as fit; where they are tight, a name's last number stands for it."""
+    names = list(blocks)
+    if sum(len(name) + 2 for name in names) > CHARACTERS:
+        names = [found[0] if (found := re.search(r"\d+$", name)) else name for name in names]
+    longest = max(len(name) for name in names) + 2
+    step = max(1, math.ceil(longest * len(names) / CHARACTERS))
+    places = list(range(0, len(names), step))
+    return places, [names[place] for place in places]
 
 
 def draw_cells(axes: Axes, part: NDArray[np.bool_], start: float) -> None:
@@ -175,15 +187,16 @@ def traffic(rounds: NDArray[Any], up: NDArray[Any], down: NDArray[Any]) -> Figur
     """Bytes sent so far, by all clients together."""
     figure, axes = canvas(1, 2.4)
     for values, colour, name in ((np.cumsum(down), ACCENT, "down"), (np.cumsum(up), SECOND, "up")):
-        axes.plot(rounds + 1, values, color=colour)
+        axes.plot(rounds + 1, values, color=colour, marker=dot(rounds))
         axes.annotate(f"{name}  {format_bytes(values[-1])}", (rounds[-1] + 1, values[-1]), (6, 0), color=colour,
                       textcoords="offset points", va="center", annotation_clip=False)  # fmt: skip
     axes.set_title("Bytes on the wire so far, all clients together")
-    axes.set_xlabel("rounds done")
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_bytes(y)))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    whole_rounds(axes)
+    most = float(max(up.sum(), down.sum(), 1))
+    unit = 1024 ** int(math.log(most, 1024))
+    axes.set_ylim(0, 1.05 * most)
+    axes.set_yticks([unit * tick for tick in MaxNLocator(4).tick_values(0, most / unit) if unit * tick <= 1.05 * most])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y / unit:g} {format_bytes(unit).split()[1]}"))
+    whole_rounds(axes, rounds)
     return figure
 
 
@@ -201,11 +214,15 @@ def scalars(values: NDArray[Any], rounds: NDArray[Any], means: NDArray[Any], dev
     left.set_xlabel("ρ = (L₊ − L₋) / 2μ")
     right.set_title("Mean ± standard deviation of a round")
     right.fill_between(rounds + 1, means - deviations, means + deviations, color=ACCENT, alpha=0.22, linewidth=0)
-    right.plot(rounds + 1, means, color=ACCENT, linewidth=1.1)
+    right.plot(rounds + 1, means, color=ACCENT, linewidth=1.1, marker=dot(rounds))
     right.yaxis.set_major_locator(MaxNLocator(5))
-    right.set_xlabel("rounds done")
-    whole_rounds(right)
+    whole_rounds(right, rounds)
     return figure
+
+
+def label(axes: Axes, x: float, share: float, offset: tuple[float, float], **where: Any) -> None:
+    where |= {"color": INK, "fontweight": "bold"}
+    axes.annotate(f"{share:.1f} %", (x, share), offset, textcoords="offset points", **where)
 
 
 def smooth(values: NDArray[Any]) -> NDArray[Any]:
@@ -222,9 +239,16 @@ def canvas(columns: int, height: float) -> tuple[Figure, Any]:
     return figure, figure.subplots(1, columns)
 
 
-def whole_rounds(axes: Axes) -> None:
+def dot(rounds: NDArray[Any]) -> str:
+    """A marker where one round would be a line without length."""
+    return "o" if len(rounds) == 1 else ""
+
+
+def whole_rounds(axes: Axes, rounds: NDArray[Any]) -> None:
+    last = int(rounds.max()) + 1 if len(rounds) else 1
+    axes.set_xlim(-0.02 * last, 1.02 * last)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.margins(x=0.02)
+    axes.set_xlabel("rounds done")
 
 
 def svg(figure: Figure, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -69,10 +69,15 @@ def truncate(folder: Path, round: int) -> None:
             _write(kept, path)
 
 
+def read_parts(run_dir: Path) -> Iterator[pa.Table]:
+    """The records of a run, part by part, in the order in which they were written."""
+    for _, path in _parts(run_dir / FOLDER):
+        yield pq.read_table(path, schema=SCHEMA)
+
+
 def table(run_dir: Path) -> pa.Table:
-    """All records of a run, in the order in which they were written."""
-    parts = [pq.read_table(path, schema=SCHEMA) for _, path in _parts(run_dir / FOLDER)]
-    return pa.concat_tables(parts) if parts else SCHEMA.empty_table()
+    """All records of a run."""
+    return pa.concat_tables([SCHEMA.empty_table(), *read_parts(run_dir)])
 
 
 def dataset(run_dir: Path) -> Any:

@@ -1,0 +1,142 @@
+"""What the report needs of a run folder, small whatever the run's size: records are read part by part and reduced."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from zorba_ray.allocation import Plan, client_budgets
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.load import load_config
+from zorba_ray.config.schema import Config
+from zorba_ray.ledger import read_ledger
+from zorba_ray.results.stream import read_parts
+from zorba_ray.results.summary import Summary, read_summary
+
+CONFIG, ALLOCATION, LEDGER = "config.yaml", "allocation.json", "ledger.jsonl"
+SAMPLE = 4096  # scalars taken from one part of the records, evenly spread
+SUMS = ("samples", "loss", "forwards", "flops", "bytes_up", "bytes_down", "seconds")
+
+
+@dataclass(frozen=True)
+class BudgetClass:
+    """The clients of one class, and what they did over the whole run."""
+
+    name: str
+    members: NDArray[np.int64]  # client numbers
+    budget: float  # bytes of one client; the least, where they differ
+    predicted_least: float  # VRAM by the allocator's model, over the members
+    predicted_most: float
+    active_blocks: float  # mean over the members
+    reports: int  # client records
+    sums: dict[str, float]  # of SUMS over those records
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, read for its report."""
+
+    folder: Path
+    config: Config
+    config_text: str
+    summary: Summary
+    plan: Plan
+    blocks: list[str]
+    classes: list[BudgetClass]  # by ascending budget
+    rounds: dict[str, NDArray[Any]]  # columns of the round records, in order
+    evaluations: dict[str, NDArray[Any]]
+    scalars: NDArray[np.float32]  # all of them, or an even sample
+    scalars_count: int
+
+
+def read_run(folder: Path) -> Run:
+    """Read everything that a report shows; ConfigError where the folder is not that of a run."""
+    summary = read_summary(folder)
+    config = load_config(folder / CONFIG)
+    plan = Plan.from_json(json.loads(_text(folder / ALLOCATION)))
+    blocks = [block.name for block in read_ledger(folder / LEDGER).header.blocks]
+    rounds, evaluations, clients, scalars, count = reduce_records(folder)
+    return Run(
+        folder=folder,
+        config=config,
+        config_text=_text(folder / CONFIG),
+        summary=summary,
+        plan=plan,
+        blocks=blocks,
+        classes=budget_classes(config, plan, clients),
+        rounds=rounds,
+        evaluations=evaluations,
+        scalars=scalars,
+        scalars_count=count,
+    )
+
+
+def reduce_records(
+    folder: Path,
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], dict[str, dict[str, float]], NDArray[np.float32], int]:
+    """Round and evaluation columns, sums by budget class, a sample of the scalars and how many there were."""
+    rounds, evaluations, sums, samples = [], [], [], [np.zeros(0, dtype=np.float32)]
+    count = 0
+    for part in read_parts(folder):
+        rounds.append(part.filter(pc.equal(part["kind"], "round")))
+        evaluations.append(part.filter(pc.equal(part["kind"], "evaluation")))
+        clients = part.filter(pc.equal(part["kind"], "client"))
+        sums.append(
+            clients.group_by("budget_class").aggregate([("round", "count"), *((name, "sum") for name in SUMS)])
+        )
+        values = pc.list_flatten(clients["scalars"]).to_numpy()
+        count += len(values)
+        samples.append(values[:: max(1, len(values) // SAMPLE)])
+    by_class: dict[str, dict[str, float]] = {}
+    for row in pa.concat_tables(sums).to_pylist() if sums else []:
+        total = by_class.setdefault(row.pop("budget_class"), {})
+        for name, value in row.items():
+            total[name] = total.get(name, 0) + (value or 0)
+    return _columns(rounds), _columns(evaluations), by_class, np.concatenate(samples), count
+
+
+def budget_classes(config: Config, plan: Plan, done: dict[str, dict[str, float]]) -> list[BudgetClass]:
+    """The classes by ascending budget, with what their clients may use, would use and did."""
+    budgets = client_budgets(config.clients, config.seed)
+    class_of, sizes = np.asarray(budgets.class_of), np.asarray(budgets.bytes, dtype=np.float64)
+    predicted = sizes - np.asarray(plan.slack)
+    classes = []
+    for index, name in enumerate(budgets.names):
+        members = np.flatnonzero(class_of == index)
+        if len(members) == 0:
+            continue
+        sums = done.get(name, {})
+        classes.append(
+            BudgetClass(
+                name=name,
+                members=members,
+                budget=float(sizes[members].min()),
+                predicted_least=float(predicted[members].min()),
+                predicted_most=float(predicted[members].max()),
+                active_blocks=float(plan.matrix[members].sum(axis=1).mean()),
+                reports=int(sums.get("round_count", 0)),
+                sums={key: float(sums.get(f"{key}_sum", 0.0)) for key in SUMS},
+            )
+        )
+    return sorted(classes, key=lambda each: each.budget)
+
+
+def _columns(tables: list[pa.Table]) -> dict[str, NDArray[Any]]:
+    if not tables:
+        return {}
+    whole = pa.concat_tables(tables).sort_by("round")
+    return {name: whole[name].to_numpy() for name in whole.column_names if name not in ("kind", "scalars")}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; a report needs the whole folder of a run") from None
