@@ -48,7 +48,7 @@ def keys_text() -> str:
             section = max((path for path in sections if key.path[: len(path)] == path), key=len)
             sections[section].append(entry(key.name, key.help, brackets(key)))
     notes = (
-        "An empty text is written ''. Entries of a list are numbered from 0: clients.budgets.classes.0.budget=16GiB.\n"
+        "'' is empty text. A list's entries are numbered: clients.budgets.classes.0.budget=16GiB.\n"
         "A value may refer to another key: name='opt-${seed}'."
     )
     return "\n\n".join("\n".join(lines) for lines in sections.values()) + "\n\n" + notes

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.load import load_config
+from zorba_ray.config.schema import Config
+from zorba_ray.config.validate import ignored, validate
+
+IMPOSSIBLE = [
+    (["clients.count=0"], "clients.count"),
+    (["clients.count=-3"], "clients.count"),
+    (["clients.count=16777215"], "clients.count"),
+    (["clients.participants=21"], "clients.count, which is 20"),
+    (["clients.participants=-1"], "clients.participants"),
+    (["clients.batch=0"], "clients.batch"),
+    (["clients.alpha=0"], "clients.alpha"),
+    (["clients.partition=natural", "task.name=files"], "clients.partition_column"),
+    (["zo.mu=0"], "zo.mu"),
+    (["zo.mu=-1e-3"], "zo.mu"),
+    (["zo.mu=nan"], "finite"),
+    (["zo.mu=inf"], "finite"),
+    (["zo.directions=0"], "zo.directions"),
+    (["zo.directions=65537"], "65536"),
+    (["step.lr=-1"], "step.lr"),
+    (["step.lr=inf"], "finite"),
+    (["step.warmup=101"], "rounds, which is 100"),
+    (["step.warmup=-1"], "step.warmup"),
+    (["step.final=1.5"], "step.final"),
+    (["rounds=0"], "rounds"),
+    (["rounds=16777217"], "rounds"),
+    (["seed=-1"], "seed"),
+    (["seed=18446744073709551616"], "seed"),
+    (["name=a/b"], "'/'"),
+    (["name=a\\b"], "name"),
+    (["name="], "name"),
+    (["name=.."], "name"),
+    (["name='a\\nb'"], "name"),
+    (["evaluation.every=0"], "evaluation.every"),
+    (["guard.loss_multiple=1"], "guard.loss_multiple"),
+    (["clients.budgets.classes=[]"], "one of classes, explicit and median"),
+    (["clients.budgets.classes=[{}]", "clients.budgets.median=1 GiB"], "clients.budgets.classes=[]"),
+    (["clients.budgets.median=1 GiB", "clients.budgets.explicit=[1 GiB]"], "both explicit and median"),
+    (["clients.budgets.explicit=[1 GiB, 2 GiB]"], "clients.count=2"),
+    (["clients.budgets.explicit=[x]", "clients.count=1", "allocation.coverage=1"], "clients.budgets.explicit.0"),
+    (["clients.budgets.classes.1.budget=lots"], "clients.budgets.classes.1.budget"),
+    (["clients.budgets.classes.1.budget=0 GiB"], "clients.budgets.classes.1.budget"),
+    (["clients.budgets.classes.1.share=0"], "clients.budgets.classes.1.share"),
+    (["clients.budgets.classes=[{name: a}, {name: a}]"], "two classes have that name"),
+    (["clients.budgets.median=3 apples"], "clients.budgets.median"),
+    (["clients.budgets.sigma=-1"], "clients.budgets.sigma"),
+    (["model.trainable=groups"], "model.groups"),
+    (["model.groups=['(']"], "regular expression"),
+    (["model.lora.rank=0"], "model.lora.rank"),
+    (["task.name=files"], "task.train"),
+    (["task.name=files", "task.train=a", "task.test=b"], "task.text"),
+    (["task.words=[one]"], "task.words"),
+    (["task.words=[one, one]"], "task.words"),
+    (["task.prompt={text"], "task.prompt"),
+    (["task.text=[a]", "task.prompt={b} it was"], "{b}"),
+    (["task.max_tokens=0"], "task.max_tokens"),
+    (["allocation.order=[]"], "allocation.order"),
+    (["allocation.order=[vram, vram]", "allocation.epsilon=[0, 0]"], "repetitions"),
+    (["allocation.order=[vram]"], "allocation.epsilon"),
+    (["allocation.epsilon=[-1, 0, 0]"], "allocation.epsilon.0"),
+    (["allocation.coverage=21"], "clients.count"),
+    (["allocation.coverage_per_block=[1, 21]"], "allocation.coverage_per_block.1"),
+    (["allocation.smoothness=0"], "allocation.smoothness"),
+    (["allocation.gradient=[1, -1]"], "allocation.gradient.1"),
+    (["allocation.time_limit=0"], "allocation.time_limit"),
+    (["runtime.threads=0"], "runtime.threads"),
+    (["runtime.actors=-1"], "runtime.actors"),
+    (["runtime.address=somewhere"], "runtime.address"),
+    (["runtime.hidden_memory=1 apple"], "runtime.hidden_memory"),
+]
+POSSIBLE = [
+    ["clients.participants=20"],
+    ["clients.budgets.median=8 GiB"],
+    ["clients.budgets.explicit=[1 GiB, 2 GiB]", "clients.count=2"],
+    ["step.lr=0"],
+    ["step.warmup=100"],
+    ["zo.directions=65536"],
+    ["seed=18446744073709551615"],
+    ["name=opt 1.3B (α=1)"],
+    ["allocation.order=[vram]", "allocation.epsilon=[0]"],
+    ["runtime.address=ray://head:10001"],
+    ["runtime.address=10.0.0.1:6379"],
+    ["task.name=files", "task.train=a.tsv", "task.test=b.tsv", "task.text=[a, b]", "task.prompt={a} {{or}} {b}"],
+    ["model.trainable=groups", "model.groups=['fc[12]']"],
+]
+
+
+def test_the_default_is_valid_and_ignores_nothing() -> None:
+    validate(Config())
+    assert ignored(Config()) == []
+
+
+@pytest.mark.parametrize(("overrides", "said"), IMPOSSIBLE, ids=str)
+def test_the_impossible_is_refused_in_one_line(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(load_config(None, overrides))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("overrides", POSSIBLE, ids=" ".join)
+def test_the_possible_is_not(overrides: list[str]) -> None:
+    validate(load_config(None, overrides))
+
+
+def test_choices_are_checked_in_configs_made_in_python_too() -> None:
+    with pytest.raises(ConfigError, match=r"placement cannot be 'cohrt'.*did you mean 'cohort'"):
+        validate(Config(placement="cohrt"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["model.lora.rank=4"], "model.lora"),
+        (["clients.partition=iid", "clients.alpha=2"], "clients.alpha"),
+        (["runtime.actors=2", "placement=per_client"], "runtime.actors"),
+        (["step.final=0.1"], "step.final"),
+    ],
+)
+def test_keys_without_effect_are_named(overrides: list[str], key: str) -> None:
+    (line,) = ignored(load_config(None, overrides))
+    assert line.startswith(f"{key} has no effect: ")
