@@ -1,0 +1,65 @@
+"""The engine's one question: the losses of many batches along many paths of versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zorba_ray.engine import trie
+from zorba_ray.engine.version import Path
+from zorba_ray.engine.walk import Observer, walk
+from zorba_ray.model import BlockModel
+from zorba_ray.noise import Kind
+from zorba_ray.tasks.batch import Batch
+
+
+@dataclass(frozen=True)
+class Work:
+    """One client's batch and the paths on which its loss is wanted."""
+
+    batch: Batch
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a work's paths gave."""
+
+    losses: NDArray[np.float64]  # [paths], mean over the targets
+    correct: NDArray[np.int64]  # [paths], targets guessed right
+    count: int  # targets
+
+
+def evaluate(
+    model: BlockModel, works: Sequence[Work], kind: Kind, hidden_memory: int, observer: Observer | None = None
+) -> list[Outcome]:
+    """Losses of all works, in one walk of the trie within `hidden_memory` bytes of hidden states.
+
+    The result of a work does not depend on the others, nor on the memory: to the bit.
+    """
+    if not works:
+        return []
+    for work in works:
+        assert work.paths and all(len(path) == len(model.blocks) for path in work.paths), "one version per column"
+    sizes = [model.state_bytes(work.batch) for work in works]
+    forest = trie.build([work.paths for work in works], model.columns, sizes, hidden_memory)
+    with torch.no_grad():
+        answers = walk(
+            model, [work.batch for work in works], forest, trie.schedule(forest, hidden_memory), kind, observer
+        )
+    return [_outcome(work, answer) for work, answer in zip(works, answers, strict=True)]
+
+
+def _outcome(work: Work, answers: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> Outcome:
+    losses = torch.stack([answers[i][0] for i in range(len(work.paths))])
+    correct = torch.stack([answers[i][1] for i in range(len(work.paths))])
+    return Outcome(losses.double().cpu().numpy(), correct.cpu().numpy(), work.batch.targets.numel())
+
+
+def block_evaluations(model: BlockModel, paths: Sequence[Path]) -> int:
+    """Evaluations of layers (trie edges) that a work's paths cost, stem and head apart."""
+    return sum(trie.count_edges(paths, model.columns)[1:-1])

@@ -1,0 +1,51 @@
+"""Show one version of one block at a time; the base itself is never written."""
+
+from __future__ import annotations
+
+import torch
+
+from zorba_ray.engine.version import Version
+from zorba_ray.model import Block, BlockModel
+from zorba_ray.noise import Kind, combine
+
+
+class Showing:
+    """The version that a model's parameters show now. `base()` brings the base back, at the latest after the walk."""
+
+    def __init__(self, model: BlockModel, kind: Kind):
+        self._model = model
+        self._kind = kind
+        self._block: Block | None = None
+        self._version: Version | None = None
+        self.written = 0  # versions that went through the scratch
+
+    def show(self, block: Block, version: Version) -> None:
+        if self._block is block and self._version == version:
+            return
+        if self._block is not None and self._block is not block:
+            self.base()
+        if not version and self._model.precision == torch.float32:
+            block.point(block.base)
+        else:
+            self._write(block, version)
+        self._block, self._version = block, version
+
+    def _write(self, block: Block, version: Version) -> None:
+        """scratch = base + Σ c z: matrices in the precision of evaluation, the rest in float32."""
+        scratch = self._model.get_scratch()
+        cut, size = block.matrix_size, block.size
+        if scratch.matrices.dtype == torch.float32:
+            combine(scratch.matrices[:size], block.vector, version, block.noise_id, self._kind)
+        else:
+            if cut:
+                combine(scratch.matrices[:cut], block.vector[:cut], version, block.noise_id, self._kind)
+            if size > cut:
+                others = scratch.others[: size - cut]
+                combine(others, block.vector[cut:], version, block.noise_id, self._kind, offset=cut)
+        block.point(scratch.views[block.index])
+        self.written += 1
+
+    def base(self) -> None:
+        if self._block is not None:
+            self._block.point(self._block.base)
+        self._block = self._version = None

@@ -1,0 +1,99 @@
+"""Blocks: the columns of the allocation, each with its trainable numbers in one flat float32 vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Block:
+    """What is perturbed and stepped as one; the module's parameters are views into `vector`.
+
+    Matrices of linear and embedding modules come first (`matrix_size` numbers, evaluated in the run's precision), then
+    norms, biases and the rest, always evaluated in float32.
+    """
+
+    index: int  # column of the allocation
+    name: str
+    noise_id: int  # block number of its directions: stem (and tied head) 0, layer l → l + 1, head L + 1
+    vector: Tensor  # [size] float32
+    matrix_size: int
+    names: list[str]  # of the parameters, in the order of the vector
+    parameters: list[nn.Parameter]
+    base: list[Tensor]  # views of `vector`, one per parameter
+
+    @property
+    def size(self) -> int:
+        return self.vector.numel()
+
+    def point(self, views: Sequence[Tensor]) -> None:
+        """Let the parameters show other numbers; `point(block.base)` brings the base back."""
+        for parameter, view in zip(self.parameters, views, strict=True):
+            parameter.data = view
+
+    def views(self, matrices: Tensor, others: Tensor) -> list[Tensor]:
+        """Views shaped like the parameters: of `matrices` [matrix_size] and then of `others` [size − matrix_size]."""
+        out, offset = [], 0
+        for parameter in self.base:
+            source, start = (matrices, offset) if offset < self.matrix_size else (others, offset - self.matrix_size)
+            out.append(source[start : start + parameter.numel()].view(parameter.shape))
+            offset += parameter.numel()
+        return out
+
+
+def make_block(
+    index: int, name: str, noise_id: int, named: Sequence[tuple[str, nn.Parameter]], matrices: set[int],
+    device: torch.device,
+) -> Block:
+    """Move unique trainable parameters into one flat vector, matrices first, and leave them as views of it."""
+    order = sorted(named, key=lambda item: id(item[1]) not in matrices)
+    matrix_size = sum(parameter.numel() for _, parameter in order if id(parameter) in matrices)
+    vector = torch.empty(sum(parameter.numel() for _, parameter in order), dtype=torch.float32, device=device)
+    block = Block(
+        index, name, noise_id, vector, matrix_size,
+        names=[name for name, _ in order],
+        parameters=[parameter for _, parameter in order],
+        base=[parameter.data for _, parameter in order],
+    )
+    views = block.views(vector[:matrix_size], vector[matrix_size:])
+    for view, parameter in zip(views, block.parameters, strict=True):
+        view.copy_(parameter.data)
+    block.base = views
+    block.point(views)
+    return block
+
+
+@dataclass
+class Scratch:
+    """Where perturbed blocks are written: one buffer as large as the largest block, shared by all of them."""
+
+    matrices: Tensor  # in the precision of evaluation
+    others: Tensor  # float32; the same memory for float32 evaluation
+    views: dict[int, list[Tensor]]  # by column
+
+    @property
+    def bytes(self) -> int:
+        shared = self.matrices.data_ptr() == self.others.data_ptr()
+        sizes = [t.numel() * t.element_size() for t in (self.matrices, self.others)]
+        return sizes[0] if shared else sum(sizes)
+
+
+def make_scratch(blocks: Sequence[Block], precision: torch.dtype, device: torch.device) -> Scratch:
+    if precision == torch.float32:
+        buffer = torch.empty(max(block.size for block in blocks), dtype=torch.float32, device=device)
+        views = {
+            block.index: block.views(buffer[: block.matrix_size], buffer[block.matrix_size : block.size])
+            for block in blocks
+        }
+        return Scratch(buffer, buffer, views)
+    matrices = torch.empty(max(block.matrix_size for block in blocks), dtype=precision, device=device)
+    others = torch.empty(max(block.size - block.matrix_size for block in blocks), dtype=torch.float32, device=device)
+    views = {
+        block.index: block.views(matrices[: block.matrix_size], others[: block.size - block.matrix_size])
+        for block in blocks
+    }
+    return Scratch(matrices, others, views)

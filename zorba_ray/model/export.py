@@ -1,0 +1,101 @@
+"""A model as named arrays, and back: how weights reach client processes and how a fine-tuned model leaves."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from zorba_ray.model.adapters import inject_adapters
+from zorba_ray.model.head import Prototype
+from zorba_ray.model.model import BlockModel, assemble
+from zorba_ray.model.spec import ModelSpec
+
+BFLOAT16 = "@bfloat16"  # NumPy has no bfloat16: such arrays travel as uint16 under a marked name
+
+
+def export_weights(model: BlockModel) -> dict[str, NDArray[Any]]:
+    """Every parameter and buffer once, by name; views where the model is on the CPU."""
+    arrays: dict[str, NDArray[Any]] = {f"layers={model.parts.prefix}": np.zeros(0, np.float32)}
+    tensors = [(name, parameter.data) for name, parameter in model.module.named_parameters()]
+    tensors += list(model.module.named_buffers())
+    if model.head.prototype is not None:
+        tensors += [(f"prototype.{name}", p.data) for name, p in model.head.prototype.named_parameters()]
+    for name, tensor in tensors:
+        if tensor.dtype == torch.bfloat16:
+            arrays[name + BFLOAT16] = tensor.cpu().view(torch.uint16).numpy()
+        else:
+            arrays[name] = tensor.cpu().numpy()
+    return arrays
+
+
+def build_model(spec: ModelSpec, weights: Mapping[str, NDArray[Any]], device: str = "cpu") -> BlockModel:
+    """The model that was exported, without any file. Block vectors are private copies; frozen arrays are only read."""
+    import transformers
+
+    config = _transformers_config(spec)
+    options = {"trust_remote_code": True} if spec.code else {}
+    with torch.device("meta"):
+        auto = getattr(transformers, spec.auto_class)
+        module = auto.from_config(config, attn_implementation=spec.attention, dtype=torch.float32, **options)
+    prefix = next(name.removeprefix("layers=") for name in weights if name.startswith("layers="))
+    if spec.config.trainable == "lora":
+        with torch.device("meta"):
+            inject_adapters(module, prefix, spec.config.lora)
+    tensors = {name.removesuffix(BFLOAT16): _tensor(name, array) for name, array in weights.items()}
+    _fill(module, tensors)
+    prototype = None
+    if "prototype.weight" in tensors:
+        prototype = Prototype(tensors["prototype.weight"], tensors["prototype.bias"])
+    return assemble(module, spec, torch.device(device), prototype)
+
+
+def save_folder(model: BlockModel, folder: Path) -> None:
+    """Write a folder that `from_pretrained` opens (adapters stay adapters; a prototype head lies beside it)."""
+    module: Any = model.module
+    module.save_pretrained(folder, state_dict={name: value.clone() for name, value in module.state_dict().items()})
+    if model.head.prototype is not None:
+        from safetensors.torch import save_file
+
+        prototype = {name: parameter.data.clone() for name, parameter in model.head.prototype.named_parameters()}
+        save_file(prototype, folder / "prototype.safetensors")
+
+
+def _transformers_config(spec: ModelSpec) -> Any:
+    from transformers import AutoConfig
+
+    fields = dict(spec.transformers_config)
+    if spec.code:
+        config = AutoConfig.from_pretrained(spec.code, trust_remote_code=True)
+        config.update(fields)
+        return config
+    return AutoConfig.for_model(fields.pop("model_type"), **fields)
+
+
+def _tensor(name: str, array: NDArray[Any]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if name.endswith(BFLOAT16) else tensor
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put arrays in the place of a model's empty parameters and buffers; shared parameters stay shared."""
+    filled: dict[int, nn.Parameter] = {}
+    for name, parameter in module.named_parameters():
+        filled[id(parameter)] = nn.Parameter(tensors[name], requires_grad=False)
+    for child_name, child in module.named_modules():
+        for name, own in list(child._parameters.items()):
+            if own is not None:
+                child._parameters[name] = filled[id(own)]
+        for name, buffer in list(child._buffers.items()):
+            if buffer is not None:
+                child._buffers[name] = tensors[f"{child_name}.{name}" if child_name else name].clone()
+    left = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]
+    assert not left, f"not exported: {left}"

@@ -1,0 +1,128 @@
+"""From a name or a folder to a model in blocks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import ModelConfig
+from zorba_ray.model.adapters import initialise_adapters, inject_adapters
+from zorba_ray.model.model import BlockModel, assemble
+from zorba_ray.model.spec import HeadSpec, ModelSpec
+from zorba_ray.model.structure import config_of, find_parts, output_of, probe_batch
+
+EMBEDDED = Path(__file__).parent.parent / "playground" / "model"
+
+
+def model_path(config: ModelConfig) -> str:
+    """Folder or hub name that transformers is given."""
+    return str(EMBEDDED) if config.path == "embedded" else config.path
+
+
+def open_config(config: ModelConfig) -> Any:
+    """The transformers configuration of the model, without its weights."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(model_path(config), **_source(config))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.path: cannot open {config.path!r}: {_first_line(error)}") from error
+
+
+def load_model(config: ModelConfig, head: HeadSpec, *, seed: int = 0, device: str = "cpu") -> BlockModel:
+    """Read weights (safetensors only) and divide the model into blocks."""
+    import transformers
+
+    transformers_config = open_config(config)
+    auto_class, head = choose_class(transformers_config, head)
+    options: dict[str, Any] = {**_source(config), "dtype": torch.float32, "use_safetensors": True}
+    auto = getattr(transformers, auto_class)
+    try:
+        module, info = _from_pretrained(auto, model_path(config), {**options, "output_loading_info": True})
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.path: cannot load {config.path!r}: {_first_line(error)}") from error
+    spec = ModelSpec(
+        auto_class=auto_class,
+        transformers_config=json.loads(config_of(module).to_json_string(use_diff=False)),
+        attention=str(config_of(module)._attn_implementation),
+        code=model_path(config) if config.trust_remote_code else "",
+        config=config,
+        head=head,
+        seed=seed,
+    )
+    return from_module(module, spec, device, missing=set(info["missing_keys"]))
+
+
+def from_module(module: nn.Module, spec: ModelSpec, device: str = "cpu", missing: set[str] | None = None) -> BlockModel:
+    """Divide a transformers model that is in memory; its weights are moved, not copied."""
+    module.eval()
+    if missing:
+        _refuse_missing(module, missing)
+    if spec.config.trainable == "lora":
+        parts = find_parts(module, *probe_batch(module))
+        inject_adapters(module, parts.prefix, spec.config.lora)
+        initialise_adapters(module, spec.seed)
+    return assemble(module, spec, torch.device(device))
+
+
+def choose_class(transformers_config: Any, head: HeadSpec) -> tuple[str, HeadSpec]:
+    """The transformers class for what the folder holds and what the task asks."""
+    architecture = (getattr(transformers_config, "architectures", None) or [""])[0]
+    if getattr(transformers_config, "is_encoder_decoder", False):
+        raise ConfigError(f"model.path: {architecture} is an encoder-decoder; use a causal model or an encoder")
+    if head.kind in ("words", "language"):
+        if architecture.endswith("ForMaskedLM") and head.kind == "words":
+            return "AutoModelForMaskedLM", head
+        if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+            return "AutoModelForCausalLM", head
+        raise ConfigError(
+            f"model.path: {architecture or 'this model'} has no language-modelling head, which label words need; "
+            "use a causal model, or label sentences with an encoder"
+        )
+    if head.kind == "classifier" or architecture.endswith("ForSequenceClassification"):
+        labels = int(transformers_config.num_labels)
+        if head.labels and labels != head.labels:
+            raise ConfigError(f"model.path: {architecture} tells {labels} labels apart, the task has {head.labels}")
+        return "AutoModelForSequenceClassification", HeadSpec("classifier", sentences=head.sentences)
+    return "AutoModel", head
+
+
+def _source(config: ModelConfig) -> dict[str, Any]:
+    source: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+    if config.revision:
+        source["revision"] = config.revision
+    return source
+
+
+def _from_pretrained(auto: Any, path: str, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """With fused attention where the model has it, written out where it has not."""
+    try:
+        module, info = auto.from_pretrained(path, attn_implementation="sdpa", **options)
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        module, info = auto.from_pretrained(path, attn_implementation="eager", **options)
+    return module, info
+
+
+def _refuse_missing(module: nn.Module, missing: set[str]) -> None:
+    """Weights that the file lacks would be random; only those of modules that the loss never visits may be missing."""
+    parts = find_parts(module, *probe_batch(module))
+    visited = {id(p) for m in (*parts.stem, *parts.layers, *parts.tail) for p in m.parameters()}
+    poolers = {id(p) for m in parts.tail if type(m).__name__.endswith("Pooler") for p in m.parameters()}
+    is_bare = output_of(module) is None and not hasattr(module, "classifier")
+    needed = visited - poolers if is_bare else visited
+    absent = sorted(name for name, p in module.named_parameters() if name in missing and id(p) in needed)
+    if absent:
+        raise ConfigError(
+            f"model.path: the weights lack {absent[0]} (and {len(absent) - 1} more) of {type(module).__name__}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,213 @@
+"""A model as stem, layers and head, some of them blocks; assembled from a transformers model and proven on the spot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import ModelConfig
+from zorba_ray.model.adapters import is_adapter
+from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch
+from zorba_ray.model.forward import Context, run_layer, run_stem
+from zorba_ray.model.head import Head, Prototype
+from zorba_ray.model.lowbits import accept_few_bits, product_weights
+from zorba_ray.model.prove import prove_head
+from zorba_ray.model.spec import ModelSpec
+from zorba_ray.model.structure import Parts, config_of, find_parts, parameters_of, probe_batch
+from zorba_ray.tasks.batch import Batch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass
+class Stage:
+    """One visit of a forward: the stem, a layer or the head, and the block that it evaluates (None when frozen)."""
+
+    name: str
+    block: Block | None
+
+
+@dataclass
+class BlockModel:
+    """stages[0] is the stem, stages[-1] the head, layers between; `blocks` are the allocation's columns."""
+
+    module: nn.Module
+    parts: Parts
+    head: Head
+    blocks: list[Block]
+    stages: list[Stage]
+    spec: ModelSpec
+    precision: torch.dtype
+    device: torch.device
+    hidden_size: int
+    mask_bytes: int  # of a context, per example and squared token
+    scratch: Scratch | None = None
+
+    @property
+    def columns(self) -> list[int | None]:
+        """Column of each stage; a tied stem and head share one."""
+        return [None if stage.block is None else stage.block.index for stage in self.stages]
+
+    def stem(self, batch: Batch) -> tuple[Tensor, Context]:
+        return run_stem(self.module, self.parts, batch.ids, batch.mask)
+
+    def layer(self, index: int, hidden: Tensor, context: Context) -> Tensor:
+        return run_layer(self.parts, index, hidden, context)
+
+    def state_bytes(self, batch: Batch) -> int:
+        """Bytes of one live hidden state, and what its batch's context takes."""
+        count, length = batch.ids.shape
+        return 4 * count * length * self.hidden_size + self.mask_bytes * count * length * length
+
+    def get_scratch(self) -> Scratch:
+        if self.scratch is None:
+            self.scratch = make_scratch(self.blocks, self.precision, self.device)
+        return self.scratch
+
+
+def assemble(
+    module: nn.Module, spec: ModelSpec, device: torch.device, prototype: Prototype | None = None
+) -> BlockModel:
+    """Find the parts, prove that they make up the model, and give every block its flat vector.
+
+    Adapters, if any, are already in the module. Without a `prototype` its vectors are begun from the label sentences.
+    """
+    module.eval()
+    module.requires_grad_(False)
+    config_of(module).use_cache = False
+    module.to(device)
+    ids, mask = probe_batch(module)
+    parts = find_parts(module, ids, mask)
+    hidden, context = run_stem(module, parts, ids, mask)
+    head = prove_head(module, parts, spec.head, ids, mask)
+    if spec.head.kind == "prototype":
+        if prototype is None:
+            prototype = begin_prototype(module, parts, head, spec.head.sentences, device)
+        head.prototype = prototype.to(device)
+    blocks, stages = _divide(module, parts, head, spec.config, device)
+    precision = DTYPES[spec.config.precision]
+    if precision != torch.float32:
+        _go_low(module, blocks, precision)
+    return BlockModel(
+        module, parts, head, blocks, stages, spec, precision, device,
+        hidden_size=int(hidden.shape[-1]), mask_bytes=_mask_bytes(context, ids),
+    )
+
+
+def begin_prototype(
+    module: nn.Module, parts: Parts, head: Head, sentences: Sequence[Sequence[int]], device: torch.device
+) -> Prototype:
+    """One vector per label: the embedding of its label sentence."""
+    if not sentences:
+        raise ConfigError("task.words: an encoder needs one label sentence per label")
+    rows = []
+    with torch.no_grad():
+        for sentence in sentences:
+            ids = torch.tensor([list(sentence)], device=device)
+            mask = torch.ones_like(ids)
+            hidden, context = run_stem(module, parts, ids, mask)
+            for index in range(len(parts.layers)):
+                hidden = run_layer(parts, index, hidden, context)
+            rows.append(head.embed(hidden, ids, mask)[0])
+    return Prototype(torch.stack(rows), torch.zeros(len(rows), device=device))
+
+
+def _divide(
+    module: nn.Module, parts: Parts, head: Head, config: ModelConfig, device: torch.device
+) -> tuple[list[Block], list[Stage]]:
+    """Blocks and stages: which parameters train, in which block, in which order."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    tail = list(head.tail)
+    if head.prototype is not None:
+        names.update({id(p): f"prototype.{name}" for name, p in head.prototype.named_parameters()})
+        tail.append(head.prototype)
+    stem_own, head_own = parameters_of(parts.stem), parameters_of(tail)
+    layer_own = [parameters_of([layer]) for layer in parts.layers]
+    wanted = _wanted(config, names)
+
+    def trainable(own: dict[int, nn.Parameter]) -> list[tuple[str, nn.Parameter]]:
+        return [(names[key], parameter) for key, parameter in own.items() if key in wanted]
+
+    in_stem = trainable(stem_own) if config.stem else []
+    in_head = trainable(head_own) if config.head else []
+    visited_by_stem = {id(p) for _, p in in_stem + in_head} & stem_own.keys()
+    visited_by_head = {id(p) for _, p in in_stem + in_head} & head_own.keys()
+    if visited_by_stem & visited_by_head:  # tied: one block, visited twice
+        seen = {id(p) for _, p in in_stem}
+        in_stem = in_stem + [item for item in in_head if id(item[1]) not in seen]
+        in_head = []
+        stem_name = "stem+head" if config.stem and config.head else "stem" if config.stem else "head"
+    else:
+        stem_name = "stem"
+    last = len(parts.layers) + 1
+    sources = [(stem_name, 0, in_stem)]
+    sources += [(f"{parts.prefix}.{i}", i + 1, trainable(own)) for i, own in enumerate(layer_own)]
+    sources += [("head", last, in_head)]
+    if not any(named for _, _, named in sources):
+        raise ConfigError(_nothing_trains(config))
+
+    matrices = product_weights(module)
+    blocks: list[Block] = []
+    by_id: dict[int, Block] = {}
+    for name, noise_id, named in sources:
+        if named:
+            by_id[noise_id] = make_block(len(blocks), name, noise_id, named, matrices, device)
+            blocks.append(by_id[noise_id])
+    stem_block = by_id.get(0) if visited_by_stem else None
+    head_block = by_id.get(last, by_id.get(0) if visited_by_head else None)
+    stages = [Stage("stem", stem_block)]
+    stages += [Stage(f"{parts.prefix}.{i}", by_id.get(i + 1)) for i in range(len(parts.layers))]
+    return blocks, [*stages, Stage("head", head_block)]
+
+
+def _wanted(config: ModelConfig, names: dict[int, str]) -> set[int]:
+    """Identities of the parameters that train, wherever they are."""
+    if config.trainable == "full":
+        return set(names)
+    if config.trainable == "lora":
+        return {key for key, name in names.items() if is_adapter(name) or name.startswith("prototype.")}
+    wanted: set[int] = set()
+    for pattern in config.groups:
+        matching = {key for key, name in names.items() if re.search(pattern, name)}
+        if not matching:
+            example = next(iter(names.values()))
+            raise ConfigError(f"model.groups: {pattern!r} matches no parameter; names look like {example!r}")
+        wanted |= matching
+    return wanted
+
+
+def _nothing_trains(config: ModelConfig) -> str:
+    if config.trainable == "groups":
+        return (
+            f"model.groups: {config.groups} matches no parameter of the blocks; "
+            "parameters of stem and head need model.stem=true or model.head=true"
+        )
+    return "model.trainable: nothing in the layers can be trained"
+
+
+def _go_low(module: nn.Module, blocks: Sequence[Block], precision: torch.dtype) -> None:
+    """Evaluate products in few bits: frozen matrices are stored so, those of blocks rounded when they are visited."""
+    accept_few_bits(module.modules())
+    trained = {id(parameter) for block in blocks for parameter in block.parameters}
+    matrices = product_weights(module)
+    for parameter in module.parameters():
+        if id(parameter) in matrices and id(parameter) not in trained:
+            parameter.data = parameter.data.to(precision)
+
+
+def _mask_bytes(context: Context, ids: Tensor) -> int:
+    """Bytes per example and squared token of what the layers are called with besides the hidden state."""
+    count, length = ids.shape
+    tensors = {
+        value.data_ptr(): value
+        for args, kwargs in context.calls
+        for value in (*args, *kwargs.values())
+        if isinstance(value, Tensor) and value.dim() >= 3 and value.shape[-2:] == (length, length)
+    }
+    size = sum(value.numel() * value.element_size() for value in tensors.values())
+    return -(-size // (count * length * length))
