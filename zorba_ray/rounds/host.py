@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
-from zorba_ray.engine import CLEAN, Work, block_evaluations, evaluate
+from zorba_ray.engine import CLEAN, Work, count_edges, evaluate
 from zorba_ray.ledger import Header, Step, apply_step
 from zorba_ray.methods import METHODS
 from zorba_ray.model import BlockModel
+from zorba_ray.model.cost import stage_flops
 from zorba_ray.rounds.plan import Report, RoundPlan
 from zorba_ray.tasks import Task, make_batch, sample_batch
 
@@ -80,19 +81,25 @@ class Host:
             for n in clients
         ]
         outcomes = evaluate(self.model, works, self.header.noise, self._hidden_memory)
-        edges = [block_evaluations(self.model, work.paths) for work in works]
         seconds = time.perf_counter() - started
+        edges = [count_edges(work.paths, self.model.columns) for work in works]
+        flops = [self._flops(work, count) for work, count in zip(works, edges, strict=True)]
         return [
             Report(
                 client=n,
                 scalars=method.scalars(plan, outcome.losses),
                 loss=float(outcome.losses.mean()),
                 examples=len(self.shards[n]),
-                block_evaluations=cost,
-                seconds=seconds * cost / max(1, sum(edges)),
+                block_evaluations=sum(count[1:-1]),
+                flops=cost,
+                seconds=seconds * cost / sum(flops),
             )
-            for n, outcome, cost in zip(clients, outcomes, edges, strict=True)
+            for n, outcome, count, cost in zip(clients, outcomes, edges, flops, strict=True)
         ]
+
+    def _flops(self, work: Work, edges: Sequence[int]) -> float:
+        per_stage = stage_flops(self.model, *work.batch.ids.shape)
+        return sum(count * flops for count, flops in zip(edges, per_stage, strict=True))
 
     def evaluate(self, batches: Sequence[NDArray[np.int64]]) -> Tally:
         """Loss and accuracy of the clean model on batches of test examples (index arrays)."""

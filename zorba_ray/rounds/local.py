@@ -15,8 +15,9 @@ from zorba_ray.rounds.plan import Report, RoundPlan
 class LocalBackend:
     """Carries every client in one host of this process."""
 
-    def __init__(self, host: Host):
+    def __init__(self, host: Host, test_examples: int):
         self.host = host
+        self._batches = list(slices(test_examples, host.config.evaluation.batch))
 
     def probe(self, plan: RoundPlan) -> list[Report]:
         return self.host.probe(plan, plan.participants)
@@ -25,17 +26,7 @@ class LocalBackend:
         self.host.apply([step])
 
     def evaluate(self) -> Tally:
-        return add_tallies([self.host.evaluate([batch]) for batch in evaluation_batches(self.host)])
-
-
-def evaluation_batches(host: Host) -> list[NDArray[np.int64]]:
-    return list(slices(test_size(host), host.config.evaluation.batch))
-
-
-def test_size(host: Host) -> int:
-    """Examples of the test data that an evaluation looks at."""
-    available = len(host.task.test.labels)
-    return min(available, host.config.evaluation.examples or available)
+        return add_tallies([self.host.evaluate([batch]) for batch in self._batches])
 
 
 def slices(count: int, batch: int) -> Iterator[NDArray[np.int64]]:

@@ -32,13 +32,17 @@ class RoundPlan:
 
 @dataclass(frozen=True)
 class Report:
-    """What a client sends back, ρ float32 [P]; the rest is measured by the simulator and costs no bytes."""
+    """What a client sends back, ρ float32 [P]; the rest is measured by the simulator and costs no bytes.
+
+    `block_evaluations` counts layers evaluated (trie edges); `seconds` is its share, by FLOPs, of its host's time.
+    """
 
     client: int
     scalars: NDArray[np.float32]
     loss: float
     examples: int
     block_evaluations: int
+    flops: float
     seconds: float
 
 

@@ -89,7 +89,7 @@ class Session:
                 client=report.client,
                 budget_class=prepared.budgets.names[prepared.budgets.class_of[report.client]],
                 budget_bytes=int(prepared.budgets.bytes[report.client]),
-                predicted_bytes=int(prepared.predicted[report.client]),
+                predicted_bytes=int(prepared.plan.vram[report.client]),
                 active_blocks=int(prepared.plan.matrix[report.client].sum()),
                 samples=report.examples,
                 loss=report.loss,

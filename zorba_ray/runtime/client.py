@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.config.schema import Config
-from zorba_ray.ledger import Header, Step
+from zorba_ray.ledger import Step
 from zorba_ray.rounds.plan import Report, RoundPlan
 
-
-@dataclass(frozen=True)
-class Base:
-    """What every actor starts from. Large arrays inside travel through the object store, once per node."""
-
-    config: Config
-    header: Header
-    model: Any  # zorba_ray.model.ModelSpec
-    weights: dict[str, NDArray[Any]]
-    task: Any  # zorba_ray.tasks.Task
-    shards: list[NDArray[np.int64]]
-    active: NDArray[np.bool_]
+if TYPE_CHECKING:
+    from zorba_ray.rounds.prepare import Base
 
 
 class ClientActor:
@@ -33,7 +22,7 @@ class ClientActor:
     def __init__(self, threads: int, device: str, memory_share: float):
         import torch
 
-        import zorba_ray.rounds.host  # noqa: F401  heavy: transformers, numba
+        import zorba_ray.rounds.prepare  # noqa: F401  heavy: transformers, numba
 
         torch.set_num_threads(threads)
         if device == "cuda" and memory_share < 1:
@@ -42,14 +31,10 @@ class ClientActor:
         self._host: Any = None
 
     def setup(self, base: Base) -> int:
-        """Build the model from the weights in the object store; returns this process's id."""
-        import os
+        """Build the model from the weights in the object store; answers with this process's id."""
+        from zorba_ray.rounds.prepare import build_host
 
-        from zorba_ray.model import build_model
-        from zorba_ray.rounds.host import Host
-
-        model = build_model(base.model, base.weights, self._device)
-        self._host = Host(base.config, model, base.header, base.task, base.shards, base.active)
+        self._host = build_host(base, self._device)
         return os.getpid()
 
     def probe(self, steps: Sequence[Step], plan: RoundPlan, clients: Sequence[int]) -> list[Report]:

@@ -29,6 +29,7 @@ class Member:
 
     slot: Slot
     actor: Any
+    pid: int = 0
     sent: int = 0
     deaths: int = 0
 
@@ -52,7 +53,9 @@ class Pool:
         """Give every actor the base; steps of earlier rounds (a resumed run) are replayed on first use."""
         self.base = base
         self.steps = list(steps)
-        ray.get([member.actor.setup.remote(base) for member in self.members])
+        pids = ray.get([member.actor.setup.remote(base) for member in self.members])
+        for member, pid in zip(self.members, pids, strict=True):
+            member.pid = pid
 
     def run(self, call: str, work: Sequence[tuple[Member, tuple[Any, ...]]]) -> list[Any]:
         """`actor.call(missing steps, *arguments)` for each piece of work; answers in the order of `work`."""

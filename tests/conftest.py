@@ -1,0 +1,32 @@
+"""Shared by all tests: one thread, where the real data lies, and small runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data sets and pretrained models; the test skips where it is absent."""
+    folder = Path(os.environ.get("ZORBA_RAY_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not (folder / "models").is_dir():
+        pytest.skip(f"no real data at {folder}; set ZORBA_RAY_SHARED to the folder that holds data/ and models/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One Ray on this machine for all tests that want one."""
+    import logging
+
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()

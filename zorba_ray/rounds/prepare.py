@@ -1,0 +1,90 @@
+"""Everything a run needs before its first round, from the config alone: task, model, shards, budgets, allocation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.allocation import Budgets, Plan, client_budgets, instance_from, make_plan
+from zorba_ray.config.schema import Config
+from zorba_ray.engine import count_edges
+from zorba_ray.ledger import BlockInfo, Header
+from zorba_ray.methods import METHODS
+from zorba_ray.model import BlockModel, build_model, export_weights, load_model
+from zorba_ray.model.shape import model_shape
+from zorba_ray.rounds.folder import ALLOCATION
+from zorba_ray.rounds.host import Host, vectors_sha256
+from zorba_ray.rounds.plan import plan_round
+from zorba_ray.tasks import Task, load_task, partition
+
+
+@dataclass(frozen=True)
+class Base:
+    """What every host starts from. The arrays inside travel through Ray's object store, once per node."""
+
+    config: Config
+    header: Header
+    model: Any  # ModelSpec
+    weights: dict[str, NDArray[Any]]
+    task: Task
+    shards: list[NDArray[np.int64]]
+    active: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The base, and what only the driver needs of a run."""
+
+    base: Base
+    plan: Plan
+    budgets: Budgets
+    weights: NDArray[np.float64]  # w [N]
+    costs: list[int]  # block evaluations of each client's probes
+
+    @property
+    def test_examples(self) -> int:
+        available = len(self.base.task.test.labels)
+        return min(available, self.base.config.evaluation.examples or available)
+
+
+def load_base_model(config: Config, task: Task) -> BlockModel:
+    """The model of a run before its first round; the base that the ledger refers to."""
+    return load_model(config.model, task.head(config.task.loss), seed=config.seed)
+
+
+def prepare(config: Config, resume: Path | None = None) -> Prepared:
+    """Load and allocate. A resumed run takes its allocation from its folder, so that no solver decides a ledger."""
+    task = load_task(config.task, config.model, config.seed)
+    model = load_base_model(config, task)
+    shards = partition(task.train.labels, task.train.groups, config.clients, config.seed)
+    samples = np.array([len(shard) for shard in shards], dtype=np.float64)
+    weights = samples if config.step.weights == "samples" else np.ones_like(samples)
+    budgets = client_budgets(config.clients, config.seed)
+    if resume is None:
+        shape = model_shape(model, config.clients.batch, task.max_tokens)
+        plan = make_plan(instance_from(config, shape, budgets, weights), config.allocation, config.seed)
+    else:
+        plan = Plan.from_json(json.loads((resume / ALLOCATION).read_text(encoding="utf-8")))
+    header = Header(
+        method=config.method,
+        seed=config.seed,
+        noise=config.zo.noise,
+        base_sha256=vectors_sha256([block.vector.numpy() for block in model.blocks]),
+        blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
+    )
+    base = Base(config, header, model.spec, export_weights(model), task, shards, plan.matrix)
+    first = plan_round(config, 0)
+    probes = METHODS[config.method].probes
+    costs = [sum(count_edges(probes(first, n, row), model.columns)) for n, row in enumerate(plan.matrix)]
+    return Prepared(base, plan, budgets, weights, costs)
+
+
+def build_host(base: Base, device: str) -> Host:
+    """A host of its own from what the base holds."""
+    model = build_model(base.model, base.weights, device)
+    return Host(base.config, model, base.header, base.task, base.shards, base.active)
