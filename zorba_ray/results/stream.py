@@ -58,11 +58,14 @@ class RecordWriter:
 
 
 def truncate(folder: Path, round: int) -> None:
-    """Drop what a run resumed at `round` will do again: rounds from `round` on, evaluations after more than `round`."""
+    """Drop what a run resumed at `round` will do again: rounds from `round` on, and evaluations after more rounds.
+
+    The evaluation after exactly `round` rounds belongs to round − 1 and stays; resumed at 0, all is done again.
+    """
     for _, path in _parts(folder):
         table = pq.read_table(path)
-        is_evaluation = pc.equal(table["kind"], "evaluation")
-        kept = table.filter(pc.less(pc.subtract(table["round"], pc.cast(is_evaluation, pa.int32())), round))
+        done = pc.subtract(table["round"], pc.cast(pc.equal(table["kind"], "evaluation"), pa.int32()))
+        kept = table.filter(pc.less(done, round if round > 0 else -1))
         if kept.num_rows == 0:
             path.unlink()
         elif kept.num_rows < table.num_rows:
