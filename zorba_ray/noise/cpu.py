@@ -202,8 +202,8 @@ def combine_cpu(
 ) -> None:
     """Run the kernel over `base` [n], its windows dealt to at most `threads` threads in contiguous shares.
 
-    `terms` is `pack_terms`' [P, 5]; `out` is float32, or the uint16 bits of bfloat16 or float16. Threads never share a value, so their number changes
-    nothing.
+    `terms` is `pack_terms`' [P, 5]; `out` is float32, or the uint16 bits of bfloat16 or float16. Threads never share a
+    value, so their number changes nothing.
     """
     keys = round_keys(terms[:, :2])
     counters = np.ascontiguousarray(terms[:, 2:], np.uint64)

@@ -11,6 +11,9 @@ The map is a bijection between values and (call, piece) and needs nothing but i,
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.noise.identity import CALL_BITS, Kind
 
@@ -23,6 +26,13 @@ def values_per_call(kind: Kind) -> int:
     if kind not in PIECE_BITS:
         raise ConfigError(f"noise: unknown kind {kind!r}; use one of {', '.join(PIECE_BITS)}")
     return 128 // PIECE_BITS[kind]
+
+
+def place(index: npt.NDArray[np.int64], kind: Kind) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The call and the piece of it that give each value."""
+    row, lane = np.divmod(index, LANES)
+    group, piece = np.divmod(row, values_per_call(kind))
+    return group * LANES + lane, piece
 
 
 def check_range(kind: Kind, offset: int, count: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zorba_ray.noise.identity import Direction, Kind, Term, pack
-from zorba_ray.noise.layout import LANES, PIECE_BITS, check_range, values_per_call
+from zorba_ray.noise.layout import PIECE_BITS, check_range, place
 from zorba_ray.noise.philox import philox
 from zorba_ray.noise.table import LEVEL_BITS, SIGN_BIT, gaussian_levels
 
@@ -19,13 +19,10 @@ def sample(direction: Direction, block: int, count: int, kind: Kind, offset: int
     """Values offset … offset + count of the direction's z in a block, float32 [count], unit variance."""
     check_range(kind, offset, count)
     key, (c1, c2, c3) = pack(direction, block)
-    per_call, bits = values_per_call(kind), PIECE_BITS[kind]
-    index = offset + np.arange(count, dtype=np.int64)
-    lane, piece = index % LANES, index // LANES % per_call
-    call = index // (LANES * per_call) * LANES + lane
+    call, piece = place(offset + np.arange(count, dtype=np.int64), kind)
     words = np.stack(philox((call, c1, c2, c3), key))  # [4, count]
-    word = np.take_along_axis(words, (piece * bits // 32)[None], axis=0)[0]
-    return _value(word >> (piece * bits % 32).astype(np.uint32), kind)
+    word, shift = np.divmod(piece * PIECE_BITS[kind], 32)
+    return _value(np.take_along_axis(words, word[None], axis=0)[0] >> shift.astype(np.uint32), kind)
 
 
 def _value(piece: npt.NDArray[np.uint32], kind: Kind) -> Vector:
