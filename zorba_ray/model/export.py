@@ -89,7 +89,7 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put arrays in the place of a model's empty parameters and buffers; shared parameters stay shared."""
     filled: dict[int, nn.Parameter] = {}
     for name, parameter in module.named_parameters():
-        filled[id(parameter)] = nn.Parameter(tensors[name], requires_grad=False)
+        filled[id(parameter)] = nn.Parameter(tensors[name].float(), requires_grad=False)  # low bits again at the end
     for child_name, child in module.named_modules():
         for name, own in list(child._parameters.items()):
             if own is not None:

@@ -107,7 +107,7 @@ class Head:
             return self.run_tail(gathered, ids, mask).squeeze(1).float()  # type: ignore[no-any-return]
         output = self.output
         assert output is not None
-        weight: Tensor = output.weight[rows].float()  # type: ignore[index, operator]
+        weight: Tensor = output.weight[rows].float()  # type: ignore[index]
         bias: Tensor | None = None if output.bias is None else output.bias[rows]  # type: ignore[index]
         with replaced_forwards([output], [lambda x: linear(x, weight, bias)]):
             return self.run_tail(gathered, ids, mask).squeeze(1)  # type: ignore[no-any-return]

@@ -1,0 +1,112 @@
+"""What the allocation must know of a model: sizes, FLOPs and the memory of a forward, for one client's mini-batch."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from zorba_ray.allocation.memory import ModelShape
+from zorba_ray.model.cost import stage_flops
+from zorba_ray.model.model import BlockModel
+from zorba_ray.tasks.batch import Batch
+
+LIVE_STATES = 2  # hidden states of one client that wait while a layer runs: the shared prefix and the layer's input
+
+
+def model_shape(model: BlockModel, examples: int, tokens: int) -> ModelShape:
+    """The shape of a model for mini-batches of `examples` with `tokens` each."""
+    flops = stage_flops(model, examples, tokens)
+    columns = model.columns
+    first = next(i for i, column in enumerate(columns) if column is not None)
+    modules: list[list[torch.nn.Module]] = [model.parts.stem, *([layer] for layer in model.parts.layers), model.head.tail]
+    per_block = [0.0] * len(model.blocks)
+    held: list[dict[int, int]] = [{} for _ in model.blocks]
+    fixed: dict[int, int] = {}
+    before = after = 0.0
+    for stage, column in enumerate(columns):
+        sizes = {id(p): p.numel() for module in modules[stage] for p in module.parameters()}
+        if column is not None:
+            per_block[column] += flops[stage]
+            held[column] |= sizes
+        else:
+            fixed |= sizes
+            before, after = (before + flops[stage], after) if stage < first else (before, after + flops[stage])
+    for block in held:
+        fixed = {key: size for key, size in fixed.items() if key not in block}
+    return ModelShape(
+        names=tuple(block.name for block in model.blocks),
+        trainable=tuple(block.size for block in model.blocks),
+        parameters=tuple(sum(block.values()) for block in held),
+        flops=tuple(per_block),
+        flops_before=before,
+        flops_after=after,
+        fixed_parameters=sum(fixed.values()),
+        hidden=LIVE_STATES * 4 * examples * tokens * model.hidden_size,
+        workspace=forward_workspace(model, examples, tokens),
+    )
+
+
+def forward_workspace(model: BlockModel, examples: int, tokens: int) -> int:
+    """Peak bytes of the tensors that the stem, a layer or the head makes, from a forward with fake tensors.
+
+    What a kernel takes inside itself does not show here.
+    """
+    ids = torch.zeros((examples, tokens), dtype=torch.int64, device=model.device)
+    rows = torch.arange(examples, device=model.device)
+    batch = Batch(ids, torch.ones_like(ids), rows, torch.full_like(rows, tokens - 1), torch.zeros_like(rows))
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        kept: dict[str, Any] = {}
+
+        def stem() -> None:
+            kept["hidden"], kept["context"] = model.stem(batch)
+
+        def layer(index: int) -> None:
+            kept["out"] = model.layer(index, kept["hidden"], kept["context"])
+
+        peaks = [peak_bytes(stem)]
+        peaks += [peak_bytes(lambda i=index: layer(i)) for index in range(len(model.parts.layers))]  # type: ignore[misc]
+        peaks.append(peak_bytes(lambda: model.head.logits(kept["hidden"], batch)))
+    return max(peaks)
+
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """Most bytes alive at once of the tensors made during `run`."""
+    tracker = _Tracker()
+    with tracker:
+        run()
+    return tracker.peak
+
+
+class _Tracker(TorchDispatchMode):
+    """Counts the storages that operations make, until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._known | given:
+                    self._known.add(storage._cdata)
+                    self.live += storage.nbytes()
+                    self.peak = max(self.peak, self.live)
+                    weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+        return out
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
