@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 CLAUSES = 3
 LABELS = ("negative", "positive")
@@ -25,7 +26,9 @@ def words(line: str) -> tuple[str, ...]:
     return tuple(line.split())
 
 
-THINGS = words("soup bread tea wine salad dinner cake room bed bath view garden lobby cook waiter host staff music service price")
+THINGS = words(
+    "soup bread tea wine salad dinner cake room bed bath view garden lobby cook waiter host staff music service price"
+)
 GOOD = words("tasty fresh kind warm clean soft bright calm quick fair cosy pretty friendly rich perfect pleasant")
 BAD = words("bland stale rude cold dirty hard dark noisy slow costly cramped ugly hostile dull broken nasty")
 PLAIN = words("very quite so really truly rather")  # adverbs that leave the meaning
@@ -45,8 +48,8 @@ SAYS_TERRIBLE = (0.02, 0.2, 0.8)  # of the polite ones, those that say so: a goo
 
 class Reviews(NamedTuple):
     texts: list[str]
-    labels: np.ndarray  # [count] i64
-    bad: np.ndarray  # [count] i64, clauses that are bad
+    labels: NDArray[np.int64]  # [count]
+    bad: NDArray[np.int64]  # [count], clauses that are bad
 
 
 def sample_reviews(rng: np.random.Generator, count: int, clauses: int = CLAUSES) -> Reviews:

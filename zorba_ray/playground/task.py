@@ -1,0 +1,17 @@
+"""The embedded task's data. Its random streams are not those of the pretraining text."""
+
+from __future__ import annotations
+
+from zorba_ray.noise import Domain, generator
+from zorba_ray.playground.language import Reviews, sample_reviews
+
+SEED = 0  # the data belongs to the task: a run's seed decides who gets which of it
+TRAIN, TEST = 4000, 1000
+
+
+def train_reviews() -> Reviews:
+    return sample_reviews(generator(SEED, Domain.DATA, 0), TRAIN)
+
+
+def test_reviews() -> Reviews:
+    return sample_reviews(generator(SEED, Domain.DATA, 1), TEST)

@@ -1,0 +1,59 @@
+"""Tokenised examples and a task, as arrays that travel between processes without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+TaskKind = Literal["words", "prototype", "classifier", "language"]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """n token sequences end to end: example i is tokens[offsets[i]:offsets[i + 1]]."""
+
+    tokens: NDArray[np.int32]  # [total]
+    offsets: NDArray[np.int64]  # [n + 1]
+    labels: NDArray[np.int64]  # [n]
+    groups: NDArray[np.int64] | None = None  # [n], the natural partition
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> NDArray[np.int32]:
+        return self.tokens[self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is asked, and the data. `kind` says how hidden states become answers.
+
+    words: a causal (or masked) model picks one of the label words at the answer position, which has `tail` tokens after
+    it. prototype: an encoder's pooled text is compared with the label sentences. classifier: the model's own head.
+    language: every token is predicted from those before it.
+    """
+
+    name: str
+    kind: TaskKind
+    labels: tuple[str, ...]
+    label_ids: tuple[int, ...]  # words: token of each label word
+    sentences: tuple[tuple[int, ...], ...]  # prototype: tokens of each label sentence
+    pad_id: int
+    tail: int
+    train: Examples
+    test: Examples
+
+
+def pack(sequences: Sequence[Sequence[int]], labels: NDArray[np.int64], groups: NDArray[np.int64] | None) -> Examples:
+    offsets = np.zeros(len(sequences) + 1, np.int64)
+    np.cumsum([len(ids) for ids in sequences], out=offsets[1:])
+    tokens = np.fromiter((token for ids in sequences for token in ids), np.int32, count=int(offsets[-1]))
+    return Examples(tokens, offsets, labels, groups)

@@ -1,0 +1,253 @@
+"""From the config's task to tokenised examples: find the data, fill the prompt, tokenise with the model's tokenizer."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import ModelConfig, TaskConfig
+from zorba_ray.noise import Domain, generator
+from zorba_ray.playground.task import test_reviews, train_reviews
+from zorba_ray.tasks.encode import Encoder, windows
+from zorba_ray.tasks.examples import Examples, Task, TaskKind, pack
+from zorba_ray.tasks.registry import KNOWN, Hub, KnownTask
+from zorba_ray.tasks.table import Table, is_file, parse_hub, read_file, read_hub
+
+HELD_OUT_SEED = 0  # which examples are held out belongs to the task, not to the run
+MOST_UNKNOWN = 0.5  # share of tokens outside the vocabulary beyond which model and text do not belong together
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One part of the data, before the tokenizer."""
+
+    text: Table  # text columns only
+    labels: NDArray[np.int64]
+    groups: list[str] | None
+
+    def take(self, index: NDArray[np.int64]) -> Rows:
+        text = {name: [column[i] for i in index] for name, column in self.text.items()}
+        return Rows(text, self.labels[index], None if self.groups is None else [self.groups[i] for i in index])
+
+
+def load_task(config: TaskConfig, model: ModelConfig, seed: int, group_column: str = "") -> Task:
+    """The task as this model is asked it; `seed` draws the examples where the config wants fewer than there are.
+
+    `group_column` names the natural partition's column; empty: the task's own where it has one.
+    """
+    known = describe(config, group_column)
+    rows, classes = find_rows(config, known)
+    train = subsample(rows[0], config.train_examples, seed, 0)
+    test = subsample(rows[1], config.test_examples, seed, 1)
+    return tokenise(config, model, known, classes, train, test)
+
+
+def describe(config: TaskConfig, group_column: str) -> KnownTask:
+    """The known task, with whatever the config says otherwise."""
+    if config.name == "files":
+        known = KnownTask(text=tuple(config.text), words=tuple(config.words), sentences=tuple(config.words))
+    elif config.name in KNOWN:
+        known = KNOWN[config.name]
+        if config.text:
+            known = replace(known, text=tuple(config.text), optional=())
+        if config.words:
+            known = replace(known, words=tuple(config.words), sentences=tuple(config.words))
+    else:
+        raise ConfigError(f"task.name is {config.name!r}; known tasks are {', '.join(KNOWN)}, and 'files' for your own")
+    if group_column:
+        known = replace(known, group=group_column)
+    prompt = config.prompt or (" ".join(f"{{{name}}}" for name in known.text) if config.text else known.prompt)
+    for _, field, _, _ in string.Formatter().parse(prompt):
+        if field is not None and field not in known.text:
+            raise ConfigError(f"task.prompt: {{{field}}} is none of the text columns ({', '.join(known.text)})")
+    return replace(known, prompt=prompt)
+
+
+def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], tuple[str, ...]]:
+    """Training and test rows, and the names of the classes."""
+    if config.name == "embedded":
+        if config.train or config.test:
+            raise ConfigError("task.train and task.test: the embedded task makes its own data; set task.name=files")
+        parts = [Rows({"text": reviews.texts}, reviews.labels, None) for reviews in (train_reviews(), test_reviews())]
+        return (parts[0], parts[1]), known.classes
+    train = read(config.train, known.hub, "train", config.name)
+    if config.test or (known.hub is not None and not config.train):
+        test = read(config.test, known.hub, "test", config.name)
+    else:
+        train, test = divide(train, known, config)
+    if config.name == "files":
+        classes = observed_classes(train, config.label)
+    else:
+        classes = tuple(str(c) for c in range(len(known.classes)))
+    found = (
+        rows_of(train, known, config.label, classes, "task.train"),
+        rows_of(test, known, config.label, classes, "task.test"),
+    )
+    return found, known.classes or classes
+
+
+def read(source: str, hub: Hub | None, part: str, name: str) -> Table:
+    key = f"task.{part}"
+    if source and is_file(source):
+        return read_file(source, key)
+    if source:
+        return read_hub(*parse_hub(source, part), key)
+    if hub is None:
+        raise ConfigError(f"{key} is empty, and {name} has no data set on the hub; give a local file")
+    return read_hub(hub, hub.train if part == "train" else hub.test, key)
+
+
+def divide(table: Table, known: KnownTask, config: TaskConfig) -> tuple[Table, Table]:
+    """Training and test part of one table: by its own column, or a fixed share drawn by a fixed seed."""
+    if known.split is not None:
+        column, train, test = known.split
+        values = np.array(require(table, column, "task.train"))
+        parts = [np.flatnonzero(values == value) for value in (train, test)]
+    elif known.held_out:
+        count = len(next(iter(table.values()), []))
+        order = generator(HELD_OUT_SEED, Domain.DATA, 2).permutation(count)
+        held_out = min(known.held_out, count // 2)
+        parts = [np.sort(order[held_out:]), np.sort(order[:held_out])]
+    else:
+        raise ConfigError(f"task.test is empty: {config.name} has its test data apart, so give both parts")
+    return tuple({name: [column[i] for i in part] for name, column in table.items()} for part in parts)  # type: ignore[return-value]
+
+
+def require(table: Table, column: str, key: str) -> list[str]:
+    if column not in table:
+        raise ConfigError(f"{key}: the data has no column {column!r}; its columns are {', '.join(table)}")
+    return table[column]
+
+
+def observed_classes(table: Table, column: str) -> tuple[str, ...]:
+    """The label values of the training data: whole numbers by size, words by the alphabet."""
+    values = {value for value in require(table, column, "task.train") if value}
+    numbers = all(value.lstrip("-").isdecimal() for value in values)
+    return tuple(sorted(values, key=lambda value: (int(value), value) if numbers else (0, value)))
+
+
+def rows_of(table: Table, known: KnownTask, label: str, classes: tuple[str, ...], key: str) -> Rows:
+    count = len(next(iter(table.values()), []))
+    if not count:
+        raise ConfigError(f"{key}: the data has no rows")
+    text = {}
+    for name in known.text:
+        missing = name in known.optional and name not in table
+        text[name] = [""] * count if missing else require(table, name, key)
+    groups = require(table, known.group, key) if known.group and key == "task.train" else None
+    if not classes:
+        return Rows(text, np.zeros(count, np.int64), groups)
+    number = {name: i for i, name in enumerate(classes)}
+    labels = np.empty(count, np.int64)
+    for i, value in enumerate(require(table, label, key)):
+        if value not in number:
+            expected = ", ".join(classes[:8]) + (" …" if len(classes) > 8 else "")
+            raise ConfigError(f"{key}: row {i + 1} has label {value!r}; the labels are {expected}")
+        labels[i] = number[value]
+    return Rows(text, labels, groups)
+
+
+def subsample(rows: Rows, most: int, seed: int, part: int) -> Rows:
+    if not 0 < most < len(rows.labels):
+        return rows
+    return rows.take(np.sort(generator(seed, Domain.DATA, part).permutation(len(rows.labels))[:most]))
+
+
+def tokenise(
+    config: TaskConfig, model: ModelConfig, known: KnownTask, classes: tuple[str, ...], train: Rows, test: Rows
+) -> Task:
+    tokenizer, architecture, positions = open_tokenizer(model)
+    kind = kind_of(architecture, bool(classes))
+    open_ended = kind in ("words", "language")
+    masked = kind == "words" and architecture.endswith("ForMaskedLM")
+    limit = min(config.max_tokens, int(tokenizer.model_max_length), positions)
+    prompt = known.prompt if kind == "words" or config.prompt else " ".join(f"{{{name}}}" for name in known.text)
+    encoder = Encoder(tokenizer, prompt, known.text, limit, masked=masked, causal=open_ended and not masked)
+    label_ids: tuple[int, ...] = ()
+    sentences: tuple[tuple[int, ...], ...] = ()
+    if kind == "words":
+        label_ids = encoder.label_tokens(one_each(known.words, classes, config.name, "label words"))
+    elif kind == "prototype":
+        chosen = one_each(known.sentences, classes, config.name, "label sentences")
+        sentences = tuple(tuple(ids) for ids in tokenizer(list(chosen))["input_ids"])
+
+    names = sorted(set(train.groups)) if train.groups is not None else []
+    number = {name: i for i, name in enumerate(names)}
+
+    def examples(rows: Rows) -> Examples:
+        if kind == "language":
+            runs = windows([ids for name in known.text for ids in encoder.tokens(rows.text[name])], limit)
+            return pack(runs, np.zeros(len(runs), np.int64), None)
+        groups = None if rows.groups is None else np.array([number[name] for name in rows.groups], np.int64)
+        return pack(encoder.encode(rows.text), rows.labels, groups)
+
+    found = (examples(train), examples(test))
+    refuse_unknown(found[0], tokenizer.unk_token_id, model.path)
+    return Task(
+        name=config.name,
+        kind=kind,
+        labels=classes,
+        label_ids=label_ids,
+        sentences=sentences,
+        pad_id=next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0),
+        tail=encoder.tail(),
+        train=found[0],
+        test=found[1],
+    )
+
+
+def open_tokenizer(model: ModelConfig) -> tuple[Any, str, int]:
+    """The model folder's tokenizer, its architecture, and the most positions that it has."""
+    from transformers import AutoTokenizer
+
+    from zorba_ray.model import model_path, open_config
+
+    config = open_config(model)
+    revision = {"revision": model.revision} if model.revision else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            model_path(model), trust_remote_code=model.trust_remote_code, **revision
+        )
+    except (OSError, ValueError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"model.path: cannot open the tokenizer of {model.path!r}: {line}") from None
+    architecture = (getattr(config, "architectures", None) or [""])[0]
+    return tokenizer, architecture, int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+
+
+def kind_of(architecture: str, labelled: bool) -> TaskKind:
+    """How a model of this architecture answers."""
+    causal = architecture.endswith(("ForCausalLM", "LMHeadModel"))
+    if not labelled:
+        if not causal:
+            raise ConfigError(f"task.name: plain text asks for a causal language model, not {architecture}")
+        return "language"
+    if architecture.endswith("ForSequenceClassification"):
+        return "classifier"
+    return "words" if causal or architecture.endswith("ForMaskedLM") else "prototype"
+
+
+def one_each(words: Sequence[str], classes: tuple[str, ...], name: str, what: str) -> Sequence[str]:
+    if len(words) != len(classes):
+        raise ConfigError(
+            f"task.words: {name} has {len(classes)} labels ({', '.join(classes[:8])}) and this model takes {what}, "
+            f"one per label in this order; {len(words)} are given"
+        )
+    return words
+
+
+def refuse_unknown(examples: Examples, unknown: int | None, path: str) -> None:
+    if unknown is None or not len(examples.tokens):
+        return
+    share = float((examples.tokens == unknown).mean())
+    if share > MOST_UNKNOWN:
+        raise ConfigError(
+            f"task.name: {share:.0%} of the text's tokens are unknown to the model {path!r}; "
+            "take a model that knows the language, or another task"
+        )

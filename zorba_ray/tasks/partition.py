@@ -1,0 +1,94 @@
+"""Dealing the training data out to clients: index arrays, disjoint, covering all examples, none of them empty."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import ClientsConfig
+from zorba_ray.noise import Domain, generator
+
+Shard = NDArray[np.int64]
+
+
+def partition(
+    labels: NDArray[np.int64], groups: NDArray[np.int64] | None, clients: ClientsConfig, seed: int
+) -> list[Shard]:
+    """One ascending index array per client."""
+    count = clients.count
+    if count > len(labels):
+        raise ConfigError(
+            f"clients.count is {count}, but there are only {len(labels)} training examples; "
+            f"take at most {len(labels)} clients or more data"
+        )
+    rng = generator(seed, Domain.PARTITION)
+    if clients.partition == "iid":
+        shards = np.array_split(rng.permutation(len(labels)), count)
+    elif clients.partition == "natural":
+        if groups is None:
+            raise ConfigError("clients.partition is natural, but no column names the client; set partition_column")
+        shards = deal_groups(groups, count, rng)
+    else:
+        shards = deal_labels(labels, count, clients.alpha, rng)
+        level(shards, least_examples(len(labels), count, clients.batch))
+    return [np.sort(shard) for shard in shards]
+
+
+def deal_labels(labels: NDArray[np.int64], count: int, alpha: float, rng: np.random.Generator) -> list[Shard]:
+    """Each label's examples go to the clients in proportions drawn from a symmetric Dirichlet(α)."""
+    parts: list[list[Shard]] = [[] for _ in range(count)]
+    for label in np.unique(labels):
+        index = rng.permutation(np.flatnonzero(labels == label))
+        shares = np.cumsum(rng.dirichlet(np.full(count, alpha)))
+        cuts = np.rint(shares[:-1] / shares[-1] * len(index)).astype(np.int64)
+        for part, chosen in zip(parts, np.split(index, cuts), strict=True):
+            part.append(chosen)
+    return [rng.permutation(np.concatenate(part)) for part in parts]
+
+
+def least_examples(examples: int, clients: int, batch: int) -> int:
+    """What every client gets at least: a batch, or half the average shard where that is less."""
+    return max(1, min(batch, examples // (2 * clients)))
+
+
+def level(shards: list[Shard], least: int) -> None:
+    """Raise every shard to `least` examples in place, one example at a time from whoever has most."""
+    rich = [(-len(shard), n) for n, shard in enumerate(shards)]
+    heapq.heapify(rich)
+    for n in range(len(shards)):
+        while len(shards[n]) < least:
+            size, giver = heapq.heappop(rich)
+            if -size != len(shards[giver]):  # it has changed since: put it back as it is
+                heapq.heappush(rich, (-len(shards[giver]), giver))
+                continue
+            shards[n] = np.append(shards[n], shards[giver][-1])
+            shards[giver] = shards[giver][:-1]
+            heapq.heappush(rich, (-len(shards[giver]), giver))
+
+
+def deal_groups(groups: NDArray[np.int64], count: int, rng: np.random.Generator) -> list[Shard]:
+    """Groups stay together where there are enough: largest first, each to the client that has least.
+
+    With fewer groups than clients, a group's examples are shared evenly by clients of its own, more for a larger group.
+    """
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    members.sort(key=lambda index: (-len(index), int(index[0])))
+    if len(members) < count:
+        owners = [1] * len(members)
+        for _ in range(count - len(members)):  # the next client goes where shards are largest
+            owners[max(range(len(members)), key=lambda g: len(members[g]) / owners[g])] += 1
+        return [
+            shard
+            for index, n in zip(members, owners, strict=True)
+            for shard in np.array_split(rng.permutation(index), n)
+        ]
+    load = [(0, n) for n in range(count)]
+    dealt: list[list[Shard]] = [[] for _ in range(count)]
+    for index in members:
+        size, n = heapq.heappop(load)
+        dealt[n].append(index)
+        heapq.heappush(load, (size + len(index), n))
+    return [np.concatenate(part) for part in dealt]

@@ -1,0 +1,137 @@
+"""Reading labelled text: local files with the standard library, everything else with `datasets`."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.tasks.registry import Hub
+
+Table = dict[str, list[str]]  # column → one text per row
+FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".txt")
+FIELD_LIMIT = 1 << 30  # characters; the csv module's own limit is 128 Ki
+
+
+def is_file(source: str) -> bool:
+    """Whether a source names a local file, there or not, rather than a data set for `datasets`."""
+    return Path(source).is_file() or format_of(Path(source)) in FORMATS
+
+
+def read_file(source: str, key: str) -> Table:
+    """A local file's columns as text. In .tsv a quote is a character like any other, in .csv it encloses a field."""
+    path = Path(source).expanduser()
+    kind = format_of(path)
+    if kind not in FORMATS:
+        raise ConfigError(f"{key}: {source} is none of {', '.join(FORMATS)} (or one of these with .gz)")
+    try:
+        if kind == ".parquet":
+            return read_parquet(path)
+        with open_text(path) as file:
+            if kind == ".txt":
+                return {"text": list(paragraphs(file))}
+            rows = read_json(file) if kind == ".jsonl" else read_delimited(file, kind)
+            return columns_of(rows, source, key)
+    except FileNotFoundError:
+        raise ConfigError(f"{key}: there is no file {source}") from None
+    except (OSError, ValueError, EOFError, csv.Error) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{key}: cannot read {source}: {str(error).splitlines()[0]}") from None
+
+
+def format_of(path: Path) -> str:
+    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+
+
+def open_text(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def read_delimited(file: IO[str], kind: str) -> Iterator[dict[str, str]]:
+    csv.field_size_limit(FIELD_LIMIT)
+    delimiter, quoting = ("\t", csv.QUOTE_NONE) if kind == ".tsv" else (",", csv.QUOTE_MINIMAL)
+    reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
+    header = next(reader, [])
+    for row in reader:
+        if len(row) == len(header):
+            yield dict(zip(header, row, strict=True))
+        elif row:
+            raise ValueError(f"line {reader.line_num} has {len(row)} fields, the header has {len(header)}")
+
+
+def read_json(file: IO[str]) -> Iterator[dict[str, str]]:
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} is not an object of columns")
+            yield {str(name): as_text(value) for name, value in row.items()}
+
+
+def read_parquet(path: Path) -> Table:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    return {name: [as_text(value) for value in table[name].to_pylist()] for name in table.column_names}
+
+
+def paragraphs(file: IO[str]) -> Iterator[str]:
+    """Documents of a plain text, which blank lines divide."""
+    lines: list[str] = []
+    for line in (*file, ""):
+        if line.strip():
+            lines.append(line.strip())
+        elif lines:
+            yield " ".join(lines)
+            lines = []
+
+
+def as_text(value: object) -> str:
+    """A cell as text; a missing value is empty, and whether that may be is for the column's reader to say."""
+    return "" if value is None else str(value)
+
+
+def columns_of(rows: Iterator[dict[str, str]], source: str, key: str) -> Table:
+    table: Table = {}
+    for number, row in enumerate(rows):
+        if number == 0:
+            table = {name: [] for name in row}
+        if row.keys() != table.keys():
+            odd = sorted(row.keys() ^ table.keys())
+            raise ConfigError(f"{key}: row {number + 1} of {source} and its first row differ in column {odd[0]!r}")
+        for name, value in row.items():
+            table[name].append(value)
+    return table
+
+
+def parse_hub(source: str, split: str) -> tuple[Hub, str]:
+    """`owner/name`, `owner/name/config`, either with `:split`; or a folder that `datasets` can read."""
+    path, _, given = source.partition(":")
+    if Path(path).is_dir():
+        return Hub(path), given or split
+    owner, _, rest = path.partition("/")
+    name, _, config = rest.partition("/")
+    return Hub(f"{owner}/{name}" if name else owner, config=config), given or split
+
+
+def read_hub(hub: Hub, split: str, key: str) -> Table:
+    """A split of a hub data set, its columns under our names and its labels as ours."""
+    import datasets
+
+    try:
+        data = datasets.load_dataset(hub.path, hub.config or None, split=split, revision=hub.revision or None)
+    except (OSError, ValueError, RuntimeError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{key}: `datasets` cannot load {hub.path!r}, split {split!r}: {line}") from None
+    ours = {theirs: name for name, theirs in hub.columns.items()}
+    table = {ours.get(name, name): [as_text(value) for value in data[name]] for name in data.column_names}
+    if hub.labels:
+        table["label"] = [hub.labels.get(label, label) for label in table["label"]]
+    return table
