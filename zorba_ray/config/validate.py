@@ -136,7 +136,7 @@ def check_budgets(budgets: BudgetsConfig, clients: int) -> None:
         check_size(size, f"{here}.explicit.{i}")
     if budgets.median:
         check_size(budgets.median, f"{here}.median")
-    at_least(0, **{f"{here}.sigma": budgets.sigma})
+    positive(**{f"{here}.sigma": budgets.sigma})
     at_least(1, **{f"{here}.levels": budgets.levels})
 
 

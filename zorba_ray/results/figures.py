@@ -226,12 +226,14 @@ def label(axes: Axes, x: float, share: float, offset: tuple[float, float], **whe
 
 
 def smooth(values: NDArray[Any]) -> NDArray[Any]:
-    """Mean over a centred window of about a twentieth of the run, shorter at the ends; gaps stay gaps."""
-    half = len(values) // 40
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    at = np.arange(len(values))
+    """Mean of the finite values in a centred window of about a twentieth of the run, shorter at the ends."""
+    half, at = len(values) // 40, np.arange(len(values))
     low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
-    return np.asarray((sums[high] - sums[low]) / (high - low))
+    finite = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(finite)])
+    with np.errstate(invalid="ignore"):
+        return np.asarray((sums[high] - sums[low]) / (counts[high] - counts[low]))
 
 
 def canvas(columns: int, height: float) -> tuple[Figure, Any]:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zorba_ray.allocation import Plan, client_budgets
+from zorba_ray.allocation.budgets import client_budgets
+from zorba_ray.allocation.plan import Plan
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
@@ -105,11 +106,10 @@ def reduce_records(
 def budget_classes(config: Config, plan: Plan, done: dict[str, dict[str, float]]) -> list[BudgetClass]:
     """The classes by ascending budget, with what their clients may use, would use and did."""
     budgets = client_budgets(config.clients, config.seed)
-    class_of, sizes = np.asarray(budgets.class_of), np.asarray(budgets.bytes, dtype=np.float64)
-    predicted = sizes - np.asarray(plan.slack)
+    predicted = budgets.bytes - plan.slack
     classes = []
     for index, name in enumerate(budgets.names):
-        members = np.flatnonzero(class_of == index)
+        members = np.flatnonzero(budgets.class_of == index)
         if len(members) == 0:
             continue
         sums = done.get(name, {})
@@ -117,7 +117,7 @@ def budget_classes(config: Config, plan: Plan, done: dict[str, dict[str, float]]
             BudgetClass(
                 name=name,
                 members=members,
-                budget=float(sizes[members].min()),
+                budget=float(budgets.bytes[members].min()),
                 predicted_least=float(predicted[members].min()),
                 predicted_most=float(predicted[members].max()),
                 active_blocks=float(plan.matrix[members].sum(axis=1).mean()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from zorba_ray.config.units import format_bytes
 from zorba_ray.results import figures
 from zorba_ray.results.display import duration, percent, resume_line
-from zorba_ray.results.gather import Run, read_run
+from zorba_ray.results.gather import CONFIG, Run, read_run
 from zorba_ray.results.page import code, facts, figure, folded, page, paragraph, section, table, tiles
 from zorba_ray.results.summary import Summary
 
@@ -100,16 +101,31 @@ def allocation(run: Run) -> str:
         "pairs. Clients are grouped by budget, the smallest first."
     )
     picture = figure(figures.allocation_map(matrix, groups, run.blocks), f"Map of clients and blocks. {about}")
-    return section("Allocation", about, picture, levels(run), *(paragraph(text, "soft") for text in run.plan.messages))
+    return section("Allocation", about, picture, proof(run), *(paragraph(text, "soft") for text in run.plan.messages))
 
 
-def levels(run: Run) -> str:
-    """The program's levels with their proof; nothing for plans that no program made."""
-    rows = []
-    for level in run.plan.levels:
-        numbers = f"{level.value:.5g}", f"{level.bound:.5g}", f"{100 * level.gap:.2f} %"
-        rows.append([level.objective, *numbers, duration(level.seconds)])
-    return table(["Objective", "Value", "Proven bound", "Gap", "Time"], rows) if rows else ""
+def proof(run: Run) -> str:
+    """The program's levels, best and proven; for plans that no program made, what they come to."""
+    plan = run.plan
+    if plan.levels:
+        head = ["Objective", "Best found", "Proven least", "Gap", "Limit", "In the plan", "Found by", "Time"]
+        rows = []
+        for level in plan.levels:
+            values = [measure(level.objective, x, run) for x in (level.value, level.bound, level.limit, level.final)]
+            values.insert(2, f"{100 * level.gap:.2f} %")
+            rows.append([level.objective, *values, level.used, duration(level.seconds)])
+        return table(head, rows)
+    total = [("convergence", plan.bound), ("vram", plan.vram), ("compute", plan.compute)]
+    if run.config.allocation.vram == "worst":
+        total[1] = ("vram", plan.worst)
+    return table(["Objective", "In the plan"], ([name, measure(name, value, run)] for name, value in total))
+
+
+def measure(objective: str, value: float, run: Run) -> str:
+    """An objective's value in its own unit."""
+    if objective == "vram":
+        return format_bytes(value) if run.config.allocation.vram == "total" else percent(value)
+    return flops(value) if objective == "compute" else f"{value:.5g}"
 
 
 def budgets(run: Run) -> str:
@@ -178,13 +194,15 @@ def reproduce(run: Run) -> str:
         "The ledger holds every step as seeds and coefficients: with the base model it is the tuned model, bit for "
         "bit. The same config and seed give the same ledger."
     )
-    lines = [f"# this run again\npython -m zorba_ray.run {folder / 'config.yaml'}"]
+    run_name = shlex.quote(str(folder))
+    lines = [f"# this run again\npython -m zorba_ray.run {shlex.quote(str(folder / CONFIG))}"]
     if summary.rounds_done < summary.rounds:
         lines.insert(0, f"# go on where it ended\n{resume_line(folder)}")
+    lines.append(f"# the tuned model, rebuilt from base and ledger, and checked\npython -m zorba_ray.replay {run_name}")
     lines.append(
         "# all records, in Python\n"
-        f'import ray; ray.data.read_parquet("{folder / "records"}")  '
-        '# rows of kind "round", "client" and "evaluation"'
+        f'import ray; ray.data.read_parquet({str(folder / "records")!r})  '
+        "# rows of kind round, client and evaluation"
     )
     return section("Reproduce", about, facts(row for row in rows if row[1]), code("\n\n".join(lines)))
 
@@ -207,5 +225,6 @@ def spell(value: Any) -> str:
 
 def flops(count: float) -> str:
     """12.3 GFLOP, in decimal units as is usual for operations."""
-    power = min(int(math.log10(count)) // 3, 7) if count >= 1 else 0
-    return f"{count / 1000**power:.3g} {['', 'K', 'M', 'G', 'T', 'P', 'E', 'Z'][power]}FLOP"
+    rounded = float(f"{count:.3g}")
+    power = min(int(math.log10(rounded) / 3 + 1e-9), 7) if rounded >= 1 else 0
+    return f"{rounded / 1000**power:.3g} {['', 'K', 'M', 'G', 'T', 'P', 'E', 'Z'][power]}FLOP"
