@@ -33,6 +33,6 @@ def test_formatting_keeps_three_digits(count: int) -> None:
 
 
 def test_units_change_where_the_number_would_have_four_digits_and_more() -> None:
-    assert [format_bytes(n) for n in (0, 1023, 1024, 1023 * 1024, 2**20 - 1, 2**30)] == [
-        "0 B", "1023 B", "1.00 KiB", "1023 KiB", "1.00 MiB", "1.00 GiB",
+    assert [format_bytes(n) for n in (0, 1023, 1024, 1023 * 1024, 2**20 - 1, 9.7 * 2**20, 2**30)] == [
+        "0 B", "1023 B", "1.00 KiB", "1023 KiB", "1.00 MiB", "9.70 MiB", "1.00 GiB",
     ]  # fmt: skip

@@ -33,5 +33,5 @@ def format_bytes(count: float, digits: int = 3) -> str:
         size, unit = size / 1024, larger
     if unit == "B":
         return f"{size:.0f} B"
-    decimals = max(digits - len(f"{abs(size):.0f}"), 0)
+    decimals = max(digits - len(str(int(float(f"{abs(size):.{digits}g}")))), 0)
     return f"{size:.{decimals}f} {unit}"

@@ -195,7 +195,8 @@ def reproduce(run: Run) -> str:
         "bit. The same config and seed give the same ledger."
     )
     run_name = shlex.quote(str(folder))
-    lines = [f"# this run again\npython -m zorba_ray.run {shlex.quote(str(folder / CONFIG))}"]
+    elsewhere = " out=" * bool(run.config.out)  # where the config names this very folder
+    lines = [f"# this run again\npython -m zorba_ray.run {shlex.quote(str(folder / CONFIG))}{elsewhere}"]
     if summary.rounds_done < summary.rounds:
         lines.insert(0, f"# go on where it ended\n{resume_line(folder)}")
     lines.append(f"# the tuned model, rebuilt from base and ledger, and checked\npython -m zorba_ray.replay {run_name}")
