@@ -110,7 +110,7 @@ def test_hidden_states_have_the_bits_of_a_plain_forward_on_perturbed_weights(fam
     assert len(set(outcome.losses.tolist())) == len(paths), "every version has a loss of its own"
 
 
-SHARED = {kind: block_model("opt", with_keys(stem=tied, head=tied)) for kind, tied in (("frozen", False), ("tied", True))}
+SHARED = {"frozen": block_model("opt"), "tied": block_model("opt", with_keys(stem=True, head=True))}
 choices = st.sampled_from([CLEAN, version(0), version(0, -1), version(1)])
 
 

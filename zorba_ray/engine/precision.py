@@ -43,7 +43,7 @@ def two_sided_scalars(
     )
     outcomes = evaluate(model, [Work(batch, paths) for batch in batches], kind, hidden_memory)
     losses = np.stack([outcome.losses.reshape(directions, 2) for outcome in outcomes])
-    return (losses[..., 0] - losses[..., 1]) / (2 * mu)  # type: ignore[no-any-return]
+    return (losses[..., 0] - losses[..., 1]) / (2 * mu)
 
 
 def precision_warning(correlation: float, precision: str, mu: float) -> str | None:
