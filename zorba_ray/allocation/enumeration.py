@@ -1,0 +1,65 @@
+"""Every plan of a tiny instance: for unequal weights, where Φ is no function of counts and the programs only bound it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from zorba_ray.allocation.bound import Bound, Sums
+from zorba_ray.allocation.memory import Floats, Matrix
+from zorba_ray.allocation.tables import all_patterns
+
+MOST = 2**17
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class AllPlans:
+    """The matrices [B, N, L] that keep budgets and coverage, and their objectives [B]."""
+
+    matrices: Matrix
+    values: dict[str, Floats]
+
+
+def enumerable(bound: Bound) -> bool:
+    """Whether unequal weights make enumeration the way, and the plans are few enough."""
+    instance = bound.instance
+    return not instance.equal_weights and instance.clients * instance.blocks <= 17
+
+
+def all_plans(bound: Bound, worst: bool) -> AllPlans:
+    instance = bound.instance
+    patterns = [all_patterns(bound, budget) for budget in instance.budgets]
+    assert np.prod([float(len(p)) for p in patterns]) <= MOST
+    choices = np.array(list(product(*(range(len(p)) for p in patterns))), dtype=np.int64)
+    matrices = np.stack([p[choices[:, n]] for n, p in enumerate(patterns)], axis=1)
+    matrices = matrices[(matrices.sum(axis=1) >= instance.coverage).all(axis=1)]
+    phi = [totals(bound, matrices[i : i + CHUNK]) for i in range(0, len(matrices), CHUNK)]
+    vram = instance.vram.of(matrices)
+    values = {
+        "convergence": np.concatenate([*phi, np.zeros(0)]),
+        "vram": (vram / instance.budgets).max(axis=1) if worst else vram.sum(axis=1),
+        "compute": instance.compute(matrices).sum(axis=1),
+    }
+    return AllPlans(matrices, values)
+
+
+def totals(bound: Bound, matrices: Matrix) -> Floats:
+    """Φ of many matrices [B, N, L] at once."""
+    instance = bound.instance
+    count, blocks = len(matrices), instance.blocks
+    a = matrices.astype(np.float64)
+    power = np.stack([np.einsum("bnl,n,bnq->blq", a, w, a) for w in bound.powers]).reshape(4, count * blocks, blocks)
+    held = np.zeros((0, count * blocks))
+    if instance.rotate:
+        each = [w * a[:, group].sum(axis=1) for w, group in zip(bound.class_weights, bound.members, strict=True)]
+        held = np.stack(each).reshape(len(each), count * blocks)
+    rows, flat = np.tile(np.arange(blocks), count), np.arange(count * blocks)
+    own = Sums(power, held).power[:, flat, rows]
+    entries = bound.pairs(rows, own, power)
+    variance, bias = bound.own(rows, own, held, entries[flat, rows])
+    inner = np.where(own[0] > 0, instance.sizes[rows] / instance.directions * entries.sum(axis=1), 0.0)
+    phi = bound.step * (variance + inner) + bias
+    return np.asarray(phi.reshape(count, blocks).sum(axis=1))

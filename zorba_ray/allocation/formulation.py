@@ -1,0 +1,166 @@
+"""The program of an instance, in one of its formulations.
+
+direct    a[n,l] of every client; exact VRAM and compute. For budgets that all differ.
+patterns  how many clients of each class have each admissible block set; exact VRAM, compute and overlaps.
+counts    how many clients of each class tune each block; for many blocks. Dealt out by `dealing`.
+
+Φ enters by tables (exact, small instances, equal weights) or by its convex underestimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.allocation.activation import Activation, add_activation
+from zorba_ray.allocation.bound import Bound
+from zorba_ray.allocation.dealing import deal
+from zorba_ray.allocation.memory import Floats, Matrix
+from zorba_ray.allocation.relaxation import Relaxation, add_relaxation
+from zorba_ray.allocation.search import Groups
+from zorba_ray.allocation.solver import Linear, Program, weighted
+from zorba_ray.allocation.tables import add_tables, all_patterns, table_size
+
+TABLE_COLUMNS = 2500  # Φ by tables up to this many columns
+PATTERN_COLUMNS = 2000
+
+
+@dataclass
+class Formulation:
+    """A program with an expression for each objective, in units of `scales`."""
+
+    name: str
+    program: Program
+    objectives: dict[str, Linear]
+    scales: dict[str, float]
+    relaxation: Relaxation | None  # None: Φ is exact
+    rows: Callable[[Floats, Groups], Matrix]  # a solution as rows of groups
+    exact: dict[str, bool]
+    fixed: list[int]  # the integer variables that decide the allocation
+
+
+def formulate(bound: Bound, kind: str, worst: bool, scales: dict[str, float]) -> Formulation:
+    """Build the program; `kind` is auto, direct or classes."""
+    instance = bound.instance
+    n, blocks = instance.clients, instance.blocks
+    filled = [k for k, members in enumerate(instance.members) if len(members)]
+    few_patterns = blocks <= 10 and len(filled) * 2**blocks <= PATTERN_COLUMNS
+    small = instance.equal_weights and table_size(n, blocks) <= TABLE_COLUMNS
+    if kind == "direct" or (kind == "auto" and len(filled) == n and not (small and few_patterns)):
+        name = "direct"
+    else:
+        name = "patterns" if few_patterns else "counts"
+    tables = small and (name == "patterns" or name == "direct" and n * blocks**2 <= TABLE_COLUMNS)
+    program = Program()
+    overlaps: dict[tuple[int, int], Linear] = {}
+    if name == "patterns":
+        activation, overlaps, rows, fixed = add_patterns(program, bound, filled, worst)
+    else:
+        unit_of = np.arange(n) if name == "direct" else np.searchsorted(filled, instance.class_of)
+        activation = add_activation(program, instance, unit_of, worst)
+        fixed = [i for i, flag in enumerate(program.integer) if flag]
+        rows = (lambda x, groups: deal(activation, activation.counts(x), bound, groups))
+        if tables:
+            overlaps = add_products(program, activation.y)
+    relaxation = None
+    if tables:
+        held = [[Linear()] * blocks for _ in range(len(instance.members) if instance.rotate else 0)]
+        if instance.rotate:
+            for k, members in enumerate(instance.members):
+                units = np.unique(activation.unit_of[members])
+                held[k] = [weighted(*((1.0, activation.y[u][l]) for u in units)) for l in range(blocks)]
+        phi = add_tables(program, bound, activation, overlaps, held, scales["convergence"])
+    else:
+        relaxation = add_relaxation(program, bound, activation, scales["convergence"])
+        phi = relaxation.phi
+    single = int(activation.sizes.max()) == 1 or name == "patterns"
+    alike = len(np.unique(instance.vram.groups)) == 1
+    return Formulation(
+        name=name,
+        program=program,
+        objectives={
+            "convergence": phi,
+            "vram": weighted((1 / scales["vram"], activation.vram)),
+            "compute": weighted((1 / scales["compute"], activation.compute)),
+        },
+        scales=scales,
+        relaxation=relaxation,
+        rows=rows,
+        exact={"convergence": tables, "vram": single or alike, "compute": single},
+        fixed=fixed,
+    )
+
+
+def add_products(program: Program, y: list[list[Linear]]) -> dict[tuple[int, int], Linear]:
+    """o_lq = Σ_n a_nl a_nq, each product by its envelope."""
+    blocks = len(y[0])
+    overlaps = {}
+    for l in range(blocks):
+        for q in range(l + 1, blocks):
+            total = Linear()
+            for row in y:
+                both = program.variable(0, 1)
+                program.row(weighted((1.0, both), (-1.0, row[l])), upper=0)
+                program.row(weighted((1.0, both), (-1.0, row[q])), upper=0)
+                program.row(weighted((1.0, both), (-1.0, row[l]), (-1.0, row[q])), lower=-1)
+                total.add(both)
+            overlaps[(l, q)] = total
+    return overlaps
+
+
+def add_patterns(
+    program: Program, bound: Bound, filled: list[int], worst: bool
+) -> tuple[Activation, dict[tuple[int, int], Linear], Callable[[Floats, Groups], Matrix], list[int]]:
+    """Variables x[k,s]: clients of class k with block set s."""
+    instance = bound.instance
+    blocks = instance.blocks
+    y: list[list[Linear]] = []
+    overlaps = {(l, q): Linear() for l in range(blocks) for q in range(l + 1, blocks)}
+    total, compute = Linear(), Linear()
+    share = program.variable(0, 1) if worst else Linear()
+    columns: list[tuple[Matrix, list[Linear]]] = []
+    fixed: list[int] = []
+    for k in filled:
+        size = float(len(instance.members[k]))
+        patterns = all_patterns(bound, instance.class_budgets[k])
+        vram, flops = instance.vram.of(patterns), instance.compute(patterns)
+        x = [program.variable(0, size, integer=True) for _ in patterns]
+        fixed += [next(iter(each.terms)) for each in x]
+        program.row(weighted(*((1.0, each) for each in x)), lower=size, upper=size)
+        row = [Linear() for _ in range(blocks)]
+        for pattern, each, bytes_, cost in zip(patterns, x, vram, flops, strict=True):
+            total.add(each, float(bytes_))
+            compute.add(each, float(cost))
+            on = np.flatnonzero(pattern)
+            for i, l in enumerate(on):
+                row[l].add(each)
+                for q in on[i + 1 :]:
+                    overlaps[(int(l), int(q))].add(each)
+            if worst:
+                used = program.variable(0, 1, integer=True)
+                program.row(weighted((1.0, each), (-size, used)), upper=0)
+                program.row(weighted((1.0, share), (-float(bytes_) / instance.class_budgets[k], used)), lower=0)
+        columns.append((patterns, x))
+        y.append(row)
+    m = [weighted(*((1.0, row[l]) for row in y)) for l in range(blocks)]
+    for l in range(blocks):
+        program.row(m[l], lower=float(instance.coverage[l]))
+    unit_of = np.searchsorted(filled, instance.class_of)
+    activation = Activation(unit_of, np.bincount(unit_of), y, m, share if worst else total, compute)
+
+    def rows(x: Floats, groups: Groups) -> Matrix:
+        matrix = np.zeros((len(groups.size), blocks), dtype=bool)
+        for k, (patterns, variables) in zip(filled, columns, strict=True):
+            counts = np.array([round(each.at(x)) for each in variables], dtype=np.float64)
+            members = np.flatnonzero(groups.unit == k)
+            ends = np.cumsum(counts)  # whoever stands at a group's middle gives the group its row
+            places = np.cumsum(groups.size[members]) - groups.size[members] / 2
+            matrix[members] = patterns[np.searchsorted(ends, places, side="right").clip(0, len(patterns) - 1)]
+        return matrix
+
+    return activation, overlaps, rows, fixed
+
+

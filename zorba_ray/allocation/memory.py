@@ -1,0 +1,97 @@
+"""What a client's VRAM consists of, as a function of its active blocks. Bytes throughout; no torch.
+
+VRAM(a) = fixed + Σ_l [a_l active_l + (1 − a_l) frozen_l] + max over blocks of (scratch_l if active, else transit_l).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Matrix = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class VramModel:
+    """The terms of VRAM(a); one client at a time, all clients alike."""
+
+    fixed: float  # context, stem and head, live hidden states, workspace
+    active: Floats  # [L] a block that is tuned: float32 master and its state
+    frozen: Floats  # [L] a block that is not: what it keeps on the device, 0 when it is streamed in
+    scratch: Floats  # [L] the evaluated copy, base + direction, of an active block
+    transit: Floats  # [L] the buffer through which a frozen block is streamed, 0 when it is resident
+
+    def __post_init__(self) -> None:
+        shapes = {part.shape for part in (self.active, self.frozen, self.scratch, self.transit)}
+        assert len(shapes) == 1, f"terms of the VRAM model differ in length: {shapes}"
+
+    def of(self, rows: Matrix) -> Floats:
+        """VRAM of each row of activations [..., L]."""
+        kept = self.fixed + np.where(rows, self.active, self.frozen).sum(axis=-1)
+        buffer: Floats = np.where(rows, self.scratch, self.transit).max(axis=-1)
+        return np.asarray(kept + buffer, dtype=np.float64)
+
+    @property
+    def blocks(self) -> int:
+        return len(self.active)
+
+    @property
+    def least(self) -> float:
+        """Smallest budget that holds the model without an active block."""
+        return float(self.of(np.zeros(self.blocks, dtype=bool)))
+
+    def alone(self) -> Floats:
+        """Smallest budget with which each block can be tuned at all, [L]."""
+        return self.of(np.eye(self.blocks, dtype=bool))
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Blocks that cost the same share a number, [L]."""
+        costs = np.stack([self.active, self.frozen, self.scratch, self.transit], axis=1)
+        return np.unique(costs, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What the allocation must know of a model; the run and the command line fill it, from weights or without."""
+
+    names: tuple[str, ...]  # [L] of the blocks
+    trainable: tuple[int, ...]  # [L] trainable numbers d_l
+    parameters: tuple[int, ...]  # [L] all numbers of the block, adapters included
+    flops: tuple[float, ...]  # [L] of one forward of a client's mini-batch
+    flops_before: float  # stages that are not blocks, before the first one
+    flops_after: float  # and after the last one
+    fixed_parameters: int  # of stem and head where they are not blocks
+    hidden: int  # bytes of the live hidden states of a mini-batch
+    workspace: int  # bytes of the largest temporaries of a forward
+    context: int = 0  # bytes of the device's context; 0 on a CPU
+
+
+def vram_model(shape: ModelShape, itemsize: int, frozen: str) -> VramModel:
+    """The model's terms: `itemsize` bytes per evaluated weight, `frozen` is resident or offload.
+
+    A block that is trained whole keeps a float32 master and writes its evaluated copy to the scratch. One that is
+    trained in part (adapters, groups) also keeps the rest of its weights, evaluated as they are.
+    """
+    trainable = np.asarray(shape.trainable, dtype=np.float64)
+    rest = np.asarray(shape.parameters, dtype=np.float64) - trainable
+    stored = itemsize * np.asarray(shape.parameters, dtype=np.float64)
+    nothing = np.zeros_like(stored)
+    return VramModel(
+        fixed=float(shape.context + itemsize * shape.fixed_parameters + shape.hidden + shape.workspace),
+        active=4 * trainable + itemsize * rest,
+        frozen=stored if frozen == "resident" else nothing,
+        scratch=itemsize * trainable,
+        transit=nothing if frozen == "resident" else stored,
+    )
+
+
+def textbook(shape: ModelShape, itemsize: int) -> VramModel:
+    """The in-place estimator: all weights are resident and perturbed where they lie, so activation saves nothing."""
+    stored = itemsize * np.asarray(shape.parameters, dtype=np.float64)
+    nothing = np.zeros_like(stored)
+    fixed = shape.context + itemsize * shape.fixed_parameters + shape.hidden + shape.workspace
+    return VramModel(float(fixed), stored, stored, nothing, nothing)

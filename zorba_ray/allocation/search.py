@@ -1,0 +1,320 @@
+"""Deterministic local search on the exact objectives, over groups of clients that share a row.
+
+A group is one client, or for large N a share of a class; what the search finds is dealt out as it stands, so a group
+solution and the clients' matrix have one and the same bound. All moves keep budgets, coverage and the limits that
+earlier levels set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.allocation.bound import Bound, Sums
+from zorba_ray.allocation.memory import Floats, Matrix
+
+TINY = 1e-10  # relative gain below which a move is no gain
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Clients that will share a row: `of` [N] numbers them; a group lies within one class."""
+
+    of: NDArray[np.int64]  # [N]
+    size: NDArray[np.int64]  # [G]
+    budget: Floats  # [G]
+    unit: NDArray[np.int64]  # [G] class
+
+    def deal(self, rows: Matrix) -> Matrix:
+        return rows[self.of]
+
+
+def make_groups(bound: Bound, most: int) -> Groups:
+    """One group per client where they are few, else about `most` groups, each class its share of them."""
+    instance = bound.instance
+    n = instance.clients
+    of = np.zeros(n, dtype=np.int64)
+    if n <= most:
+        of = np.arange(n)
+    else:
+        start = 0
+        for group in instance.members:
+            parts = min(len(group), max(int(np.ceil(most * len(group) / n)), min(len(group), 4)))
+            if parts:
+                of[group] = start + np.arange(len(group)) * parts // len(group)
+                start += parts
+    size = np.bincount(of).astype(np.int64)
+    first = np.unique(of, return_index=True)[1]
+    budget = np.full(len(size), np.inf)
+    np.minimum.at(budget, of, instance.budgets)
+    return Groups(of, size, budget, instance.class_of[first])
+
+
+class State:
+    """Rows of the groups with everything that a move changes kept up to date."""
+
+    def __init__(self, bound: Bound, groups: Groups, rows: Matrix, worst: bool):
+        self.bound, self.groups, self.rows, self.worst = bound, groups, rows.copy(), worst
+        instance = bound.instance
+        blocks = instance.blocks
+        self.all = np.arange(blocks)
+        self.flip_mask = np.eye(blocks, dtype=bool)
+        powers = np.stack([np.bincount(groups.of, weights=w, minlength=len(groups.size)) for w in bound.powers])
+        self.powers = powers  # [4, G] Σ over the group of w^j
+        self.factor = bound.step * instance.sizes / instance.directions
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Recompute everything from the rows (rounding does not pile up)."""
+        instance = self.bound.instance
+        a = self.rows.astype(np.float64)
+        self.power = np.stack([(a * w[:, None]).T @ a for w in self.powers])
+        held = np.zeros((0, instance.blocks))
+        if instance.rotate:
+            held = np.zeros((len(self.bound.class_sizes), instance.blocks))
+            np.add.at(held, self.groups.unit, self.powers[1][:, None] * a)
+        self.held = held
+        self.vram = instance.vram.of(self.rows)
+        self.compute = instance.compute(self.rows)
+        self._entries()
+
+    def _entries(self) -> None:
+        totals = self.power[:, self.all, self.all]
+        self.entries = self.bound.pairs(self.all, totals, self.power)
+        self.per_block = self._block_values(self.all, totals, self.held, self.entries, self.entries[self.all, self.all])
+
+    def _block_values(
+        self, blocks: NDArray[np.int64], totals: Floats, held: Floats, entries: Floats, own: Floats
+    ) -> Floats:
+        variance, bias = self.bound.own(blocks, totals, held, own)
+        inner = np.where(totals[0] > 0, self.factor[blocks] * entries.sum(axis=1), 0.0)
+        return np.asarray(inner + self.bound.step * variance + bias)
+
+    @property
+    def coverage(self) -> Floats:
+        return self.power[0, self.all, self.all]
+
+    def objective(self, name: str) -> float:
+        if name == "convergence":
+            return float(self.per_block.sum())
+        if name == "vram":
+            return float((self.vram / self.groups.budget).max() if self.worst else self.groups.size @ self.vram)
+        return float(self.groups.size @ self.compute)
+
+    def flips(self, g: int) -> Floats:
+        """Change of Φ when group g starts or stops to tune each block, [L]."""
+        row = self.rows[g].astype(np.float64)
+        w = self.powers[:, g]
+        sign = np.where(self.rows[g], -1.0, 1.0)
+        old = self.power[:, self.all, self.all]
+        change = w[:, None, None] * (sign[:, None] * row[None, :])
+        moved = self.power + change
+        totals = old + w[:, None] * sign
+        moved[:, self.all, self.all] = totals
+        entries = self.bound.pairs(self.all, totals, moved)
+        held = self.held
+        if len(held):
+            held = held.copy()
+            held[self.groups.unit[g]] += w[1] * sign
+        gain = self._block_values(self.all, totals, held, entries, entries[self.all, self.all]) - self.per_block
+        column = self.power + w[:, None, None] * (row[:, None] * sign[None, :])
+        column[:, self.all, self.all] = old
+        others = (self.bound.pairs(self.all, old, column) - self.entries) * (self.factor * row)[:, None]
+        others[self.all, self.all] = 0.0
+        return np.asarray(gain + others.sum(axis=0))
+
+    def apply(self, g: int, block: int) -> None:
+        """Flip one block of one group."""
+        sign = -1.0 if self.rows[g, block] else 1.0
+        others = self.rows[g].copy()
+        others[block] = False
+        w = sign * self.powers[:, g]
+        self.power[:, block, others] += w[:, None]
+        self.power[:, others, block] += w[:, None]
+        self.power[:, block, block] += w
+        if len(self.held):
+            self.held[self.groups.unit[g], block] += w[1]
+        self.rows[g, block] ^= True
+        self.vram[g] = self.bound.instance.vram.of(self.rows[g])
+        self.compute[g] = self.bound.instance.compute(self.rows[g])
+        self._entries()
+
+    def sums(self) -> Sums:
+        return Sums(self.power, self.held)
+
+
+class Search:
+    """Improves one objective of a state within the limits of others."""
+
+    def __init__(self, state: State, objective: str, limits: Mapping[str, float]):
+        self.state, self.objective, self.limits = state, objective, dict(limits)
+        self.instance = state.bound.instance
+        self.group_flips = state.flip_mask
+
+    def changes(self, g: int, loose: bool = False) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Of each flip of group g: the objective's new value, the new Φ, and whether it is admissible [L]."""
+        s, groups, instance = self.state, self.state.groups, self.instance
+        size = groups.size[g]
+        rows = s.rows[g] ^ self.group_flips
+        allowed = np.ones(instance.blocks, dtype=bool)
+        phi = s.per_block.sum() + s.flips(g)
+        values = phi
+        vram = instance.vram.of(rows)
+        allowed &= vram <= groups.budget[g]
+        if self.objective == "vram" or "vram" in self.limits:
+            if s.worst:
+                others = np.delete(s.vram / groups.budget, g).max(initial=0.0)
+                total = np.maximum(others, vram / groups.budget[g])
+            else:
+                total = groups.size @ s.vram + size * (vram - s.vram[g])
+            values = total if self.objective == "vram" else values
+            allowed &= total <= self.limits.get("vram", np.inf)
+        if self.objective == "compute" or "compute" in self.limits:
+            total = groups.size @ s.compute + size * (instance.compute(rows) - s.compute[g])
+            values = total if self.objective == "compute" else values
+            allowed &= total <= self.limits.get("compute", np.inf)
+        if not loose:
+            allowed &= phi <= self.limits.get("convergence", np.inf)
+            allowed &= ~s.rows[g] | (s.coverage - size >= self.instance.coverage - 1e-9)
+        return values, phi, allowed
+
+    def flip(self, g: int) -> bool:
+        """The best admissible flip of group g, if it gains."""
+        now = self.state.objective(self.objective)
+        values, phi, allowed = self.changes(g)
+        if self.objective != "convergence":  # what gains most for the Φ that it costs
+            gain = now - values
+            cost = np.maximum(phi - self.state.per_block.sum(), 1e-9 * abs(self.state.per_block.sum()))
+            score = np.where(allowed & (gain > TINY * abs(now)), gain / cost, -np.inf)
+        else:
+            score = np.where(allowed & (now - values > TINY * abs(now)), now - values, -np.inf)
+        best = int(np.argmax(score))
+        if not np.isfinite(score[best]):
+            return False
+        self.state.apply(g, best)
+        return True
+
+    def swap(self, g: int, width: int) -> bool:
+        """Exchange one block of group g for another."""
+        s = self.state
+        now = s.objective(self.objective)
+        if not s.rows[g].any():
+            return False
+        values, _, _ = self.changes(g, loose=True)
+        mine = np.flatnonzero(s.rows[g])
+        size = s.groups.size[g]
+        order = mine[np.argsort(values[mine], kind="stable")][:width]
+        best, choice = now - TINY * abs(now), (-1, -1)
+        for out in order:
+            if s.coverage[out] - size < self.instance.coverage[out] - 1e-9:
+                continue
+            s.apply(g, int(out))
+            new, _, allowed = self.changes(g)
+            new = np.where(allowed & ~s.rows[g], new, np.inf)
+            new[out] = np.inf
+            into = int(np.argmin(new))
+            if new[into] < best:
+                best, choice = float(new[into]), (int(out), into)
+            s.apply(g, int(out))
+        if choice[0] < 0:
+            return False
+        s.apply(g, choice[0])
+        s.apply(g, choice[1])
+        return True
+
+    def trade(self, g: int, h: int) -> bool:
+        """Give a block of g to h, perhaps for one of h's that g lacks; moves coverage alone cannot make."""
+        s = self.state
+        now = s.objective(self.objective)
+        best, choice = now - TINY * abs(now), (-1, -1)
+        for out in np.flatnonzero(s.rows[g] & ~s.rows[h]):
+            s.apply(g, int(out))
+            s.apply(h, int(out))
+            for back in [-1, *np.flatnonzero(s.rows[h] & ~s.rows[g])]:
+                if back == out:
+                    continue
+                if back >= 0:
+                    s.apply(h, int(back))
+                    s.apply(g, int(back))
+                if self.admissible(g, h) and (value := s.objective(self.objective)) < best:
+                    best, choice = value, (int(out), int(back))
+                if back >= 0:
+                    s.apply(g, int(back))
+                    s.apply(h, int(back))
+            s.apply(h, int(out))
+            s.apply(g, int(out))
+        if choice[0] < 0:
+            return False
+        for block in choice:
+            if block >= 0:
+                s.apply(g, block)
+                s.apply(h, block)
+        return True
+
+    def admissible(self, *touched: int) -> bool:
+        s = self.state
+        return (
+            all(s.vram[g] <= s.groups.budget[g] for g in touched)
+            and bool((s.coverage >= self.instance.coverage - 1e-9).all())
+            and all(s.objective(name) <= limit for name, limit in self.limits.items())
+        )
+
+    def run(self, sweeps: int, width: int, trades: bool) -> int:
+        """Sweeps over all groups until nothing gains; the number of moves made."""
+        moves, groups = 0, len(self.state.groups.size)
+        for _ in range(sweeps):
+            before = moves
+            for g in range(groups):
+                while self.flip(g):
+                    moves += 1
+                if width and self.swap(g, width):
+                    moves += 1
+            if trades:
+                moves += sum(self.trade(g, h) for g in range(groups) for h in range(groups) if g != h)
+            self.state.refresh()
+            if moves == before:
+                break
+        return moves
+
+
+def repair(state: State) -> bool:
+    """Make rows keep budgets and coverage, by dropping what does not fit and swapping in what lacks; False if stuck."""
+    instance, groups = state.bound.instance, state.groups
+    rows = state.rows
+    for g in np.flatnonzero(state.vram > groups.budget):
+        while instance.vram.of(rows[g]) > groups.budget[g] and rows[g].any():
+            mine = np.flatnonzero(rows[g])
+            surplus = groups.size @ rows[:, mine] - instance.coverage[mine]
+            rows[g, mine[int(np.argmax(surplus))]] = False
+    for _ in range(4 * instance.blocks * max(int(instance.coverage.max()), 1)):
+        covered = groups.size @ rows
+        lacking = np.flatnonzero(covered < instance.coverage)
+        if len(lacking) == 0:
+            break
+        alone = instance.vram.alone()
+        block = int(lacking[np.argmax(alone[lacking])])
+        best, choice = (np.inf, np.inf), None
+        for g in np.flatnonzero(~rows[:, block] & (groups.budget >= alone[block])):
+            row = rows[g].copy()
+            row[block] = True
+            damage = 0.0
+            while instance.vram.of(row) > groups.budget[g]:
+                mine = np.flatnonzero(row & (np.arange(len(row)) != block))
+                if len(mine) == 0:
+                    damage = np.inf
+                    break
+                surplus = covered[mine] - groups.size[g] - instance.coverage[mine]
+                out = int(mine[int(np.argmax(surplus - 1e-3 * instance.vram.active[mine] / instance.vram.active.max()))])
+                damage += max(0.0, float(-surplus.max())) + 1e-3
+                row[out] = False
+            key = (damage, float(groups.budget[g]))
+            if key < best:
+                best, choice = key, (g, row)
+        if choice is None:
+            return False
+        rows[choice[0]] = choice[1]
+    state.refresh()
+    return bool((state.vram <= groups.budget).all() and (state.coverage >= instance.coverage - 1e-9).all())
