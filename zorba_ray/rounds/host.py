@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Tally:
 
 
 class Host:
-    """The model, its data and who has what. `active` is a [N, L]; `shards` hold indices into the training data."""
+    """The model, its data and who has what: `active_in(t)` is a [N, L]; `shards` index the training data."""
 
     def __init__(
         self,
@@ -44,14 +44,14 @@ class Host:
         header: Header,
         task: Task,
         shards: Sequence[NDArray[np.int64]],
-        active: NDArray[np.bool_],
+        active_in: Callable[[int], NDArray[np.bool_]],
     ):
         self.config = config
         self.model = model
         self.header = header
         self.task = task
         self.shards = shards
-        self.active = active
+        self.active_in = active_in
         self.rounds = 0  # steps applied so far
         self._hidden_memory = parse_bytes(config.runtime.hidden_memory)
 
@@ -67,7 +67,7 @@ class Host:
     def probe(self, plan: RoundPlan, clients: Sequence[int]) -> list[Report]:
         """The clients' scalars of this round, at the current weights."""
         assert plan.round == self.rounds, f"probes of round {plan.round} at the weights of round {self.rounds}"
-        method = METHODS[self.config.method]
+        method, active = METHODS[self.config.method], self.active_in(plan.round)
         started = time.perf_counter()
         works = [
             Work(
@@ -76,7 +76,7 @@ class Host:
                     sample_batch(self.shards[n], self.config.clients.batch, plan.seed, n, plan.round),
                     self.task,
                 ),
-                method.probes(plan, n, self.active[n]),
+                method.probes(plan, n, active[n]),
             )
             for n in clients
         ]

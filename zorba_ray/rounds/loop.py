@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,14 +57,14 @@ def train(
     config: Config,
     backend: Backend,
     ledger: LedgerWriter,
-    active: NDArray[np.bool_],
+    active_in: Callable[[int], NDArray[np.bool_]],
     weights: NDArray[np.float64],
     first_loss: float | None = None,
 ) -> Iterator[RoundDone | Evaluated]:
     """Go on from the ledger's end to the last round, yielding what happens. Stop between rounds at will.
 
-    `active` is the allocation a [N, L], `weights` the clients' weights w [N]; `first_loss` is that of round 0 when the
-    run is resumed.
+    `active_in(t)` is the allocation a [N, L] of round t, `weights` the clients' weights w [N]; `first_loss` is that of
+    round 0 when the run is resumed.
     """
     method = METHODS[config.method]
     if ledger.rounds == 0:
@@ -75,7 +75,7 @@ def train(
         loss = mean_loss(reports, weights)
         first_loss = loss if first_loss is None else first_loss
         _refuse_divergence(config, t, loss, first_loss, reports)
-        step = method.step(plan, reports, active, weights)
+        step = method.step(plan, reports, active_in(t), weights)
         ledger.append(Entry(step, loss))
         backend.apply(step)
         yield RoundDone(plan, reports, step, loss)

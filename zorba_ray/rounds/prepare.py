@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation import Budgets, Plan, client_budgets, instance_from, make_plan
+from zorba_ray.allocation import Budgets, Plan, VramModel, client_budgets, instance_from, make_plan, rotated
 from zorba_ray.config.schema import Config
 from zorba_ray.engine import count_edges
 from zorba_ray.ledger import BlockInfo, Header
 from zorba_ray.methods import METHODS
-from zorba_ray.model import BlockModel, build_model, export_weights, load_model
+from zorba_ray.model import BlockModel, HeadSpec, build_model, export_weights, load_model
 from zorba_ray.model.shape import model_shape
 from zorba_ray.rounds.folder import ALLOCATION
 from zorba_ray.rounds.host import Host, vectors_sha256
@@ -33,7 +33,14 @@ class Base:
     weights: dict[str, NDArray[Any]]
     task: Task
     shards: list[NDArray[np.int64]]
-    active: NDArray[np.bool_]
+    allocation: NDArray[np.bool_]  # a [N, L]
+    class_of: NDArray[np.int64]  # [N]
+
+    def active_in(self, round: int) -> NDArray[np.bool_]:
+        """a [N, L] of a round: the plan itself, or its turn among clients of equal budget where it is rotated."""
+        if self.config.allocation.rotate:
+            return rotated(self.allocation, self.class_of, round)
+        return self.allocation
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,18 @@ class Prepared:
     plan: Plan
     budgets: Budgets
     weights: NDArray[np.float64]  # w [N]
-    costs: list[int]  # block evaluations of each client's probes
+    vram: VramModel
+    costs: list[int]  # stages that each client's probes evaluate
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user may want to know before the first round."""
+        blocks = self.plan.matrix.sum(axis=1)
+        return [
+            f"allocation: {self.plan.name}, {blocks.min()} to {blocks.max()} of {self.plan.matrix.shape[1]} blocks a "
+            f"client, bound {self.plan.bound:.4g}",
+            *self.plan.messages,
+        ]
 
     @property
     def test_examples(self) -> int:
@@ -54,20 +72,27 @@ class Prepared:
 
 def load_base_model(config: Config, task: Task) -> BlockModel:
     """The model of a run before its first round; the base that the ledger refers to."""
-    return load_model(config.model, task.head(config.task.loss), seed=config.seed)
+    return load_model(config.model, head_of(config, task), seed=config.seed)
+
+
+def head_of(config: Config, task: Task) -> HeadSpec:
+    """How this task's loss is read off the model."""
+    loss: Literal["label_words", "vocabulary"] = "vocabulary" if config.task.loss == "vocabulary" else "label_words"
+    return HeadSpec(task.kind, label_ids=task.label_ids, sentences=task.sentences, loss=loss)
 
 
 def prepare(config: Config, resume: Path | None = None) -> Prepared:
     """Load and allocate. A resumed run takes its allocation from its folder, so that no solver decides a ledger."""
-    task = load_task(config.task, config.model, config.seed)
+    task = load_task(config.task, config.model, config.seed, config.clients.partition_column)
     model = load_base_model(config, task)
     shards = partition(task.train.labels, task.train.groups, config.clients, config.seed)
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
+    shape = model_shape(model, config.clients.batch, int(task.train.lengths.max()))
+    instance = instance_from(config, shape, budgets, weights)
     if resume is None:
-        shape = model_shape(model, config.clients.batch, task.max_tokens)
-        plan = make_plan(instance_from(config, shape, budgets, weights), config.allocation, config.seed)
+        plan = make_plan(instance, config.allocation, config.seed)
     else:
         plan = Plan.from_json(json.loads((resume / ALLOCATION).read_text(encoding="utf-8")))
     header = Header(
@@ -77,14 +102,14 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
         base_sha256=vectors_sha256([block.vector.numpy() for block in model.blocks]),
         blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
     )
-    base = Base(config, header, model.spec, export_weights(model), task, shards, plan.matrix)
+    base = Base(config, header, model.spec, export_weights(model), task, shards, plan.matrix, budgets.class_of)
     first = plan_round(config, 0)
     probes = METHODS[config.method].probes
     costs = [sum(count_edges(probes(first, n, row), model.columns)) for n, row in enumerate(plan.matrix)]
-    return Prepared(base, plan, budgets, weights, costs)
+    return Prepared(base, plan, budgets, weights, instance.vram, costs)
 
 
 def build_host(base: Base, device: str) -> Host:
     """A host of its own from what the base holds."""
     model = build_model(base.model, base.weights, device)
-    return Host(base.config, model, base.header, base.task, base.shards, base.active)
+    return Host(base.config, model, base.header, base.task, base.shards, base.active_in)

@@ -31,7 +31,7 @@ def replayed_model(folder: Path, rounds: int | None = None) -> Replayed:
     rounds = done if rounds is None else rounds
     if not 0 <= rounds <= done:
         raise ConfigError(f"the ledger of {folder} has {done} rounds; it cannot be replayed to round {rounds}")
-    model = load_base_model(config, load_task(config.task, config.model, config.seed))
+    model = load_base_model(config, load_task(config.task, config.model, config.seed, config.clients.partition_column))
     vectors = [block.vector for block in model.blocks]
     if vectors_sha256([vector.numpy() for vector in vectors]) != ledger.header.base_sha256:
         raise LedgerError(

@@ -65,9 +65,9 @@ class Session:
 
     def events(self, backend: Backend) -> Iterator[RoundRecord | EvaluationRecord]:
         """Train from where the ledger ends, to the last round; what is yielded is in the ledger and the records."""
-        matrix, weights = self.prepared.plan.matrix, self.prepared.weights
+        base, weights = self.prepared.base, self.prepared.weights
         started = time.perf_counter()
-        for event in train(self.config, backend, self.ledger, matrix, weights, self._first_loss):
+        for event in train(self.config, backend, self.ledger, base.active_in, weights, self._first_loss):
             if isinstance(event, Evaluated):
                 evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples)
                 self.writer.add([evaluation])
@@ -81,6 +81,8 @@ class Session:
 
     def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[Record]]:
         plan, prepared = event.plan, self.prepared
+        active = prepared.base.active_in(plan.round)
+        used = prepared.vram.of(active)
         down = self._wire.round(event.step, plan.participants)
         scalars = np.stack([report.scalars for report in event.reports]).astype(np.float64)
         clients: list[Record] = [
@@ -89,8 +91,8 @@ class Session:
                 client=report.client,
                 budget_class=prepared.budgets.names[prepared.budgets.class_of[report.client]],
                 budget_bytes=int(prepared.budgets.bytes[report.client]),
-                predicted_bytes=int(prepared.plan.vram[report.client]),
-                active_blocks=int(prepared.plan.matrix[report.client].sum()),
+                predicted_bytes=int(used[report.client]),
+                active_blocks=int(active[report.client].sum()),
                 samples=report.examples,
                 loss=report.loss,
                 scalar_mean=float(report.scalars.mean()),
