@@ -137,8 +137,10 @@ class AllocationConfig:
     batch_variance: list[float] = key([], "mini-batch variance σ² of each block; empty: uniform")
     client_variance: list[float] = key([], "between-client variance ζ² of each block; empty: uniform")
     rotate: bool = key(False, "rotate the plan among clients of equal budget")
-    formulation: str = key("auto", "program by client × block, or by classes of equal budget; auto: whichever is smaller",
-                           ("auto", "direct", "classes"))
+    formulation: str = key(
+        "auto", "program by client × block, or by classes of equal budget; auto: whichever is smaller",
+        ("auto", "direct", "classes"),
+    )
     time_limit: float = key(60.0, "seconds for each level of the program")
     mip_gap: float = key(1e-4, "relative gap at which the solver may stop")
 
