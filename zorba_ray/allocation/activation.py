@@ -63,15 +63,17 @@ def add_activation(
     for u, budget in enumerate(budgets):
         size = float(sizes[u])
         open_ = (alone <= budget) | (extra_memory is not None)
-        row = [program.variable(0, size if open_[l] else 0, integer=True) for l in range(blocks)]
+        row = [program.variable(0, size if open_[block] else 0, integer=True) for block in range(blocks)]
         scale = float(vram.active.max() + vram.scratch.max() + vram.transit.max()) or 1.0
         buffer = program.variable(0, size * max(vram.scratch.max(), vram.transit.max()) / scale)  # in units of `scale`
-        for l in range(blocks):
-            if vram.scratch[l] > 0:
-                program.row(weighted((1.0, buffer), (-vram.scratch[l] / scale, row[l])), lower=0)
-            if vram.transit[l] > 0:
-                program.row(weighted((1.0, buffer), (vram.transit[l] / scale, row[l])), lower=size * vram.transit[l] / scale)
-        used = weighted(*((float(extra[l]), row[l]) for l in range(blocks)), (scale, buffer), constant=size * base)
+        for block in range(blocks):
+            if vram.scratch[block] > 0:
+                program.row(weighted((1.0, buffer), (-vram.scratch[block] / scale, row[block])), lower=0)
+            if vram.transit[block] > 0:
+                held = vram.transit[block] / scale
+                program.row(weighted((1.0, buffer), (held, row[block])), lower=size * held)
+        tuned = [(float(extra[block]), row[block]) for block in range(blocks)]
+        used = weighted(*tuned, (scale, buffer), constant=size * base)
         granted = extra_memory[u] if extra_memory is not None else Linear()
         program.row(weighted((1 / scale, used), (-1 / scale, granted)), upper=size * budget / scale)
         if extra_memory is None:
@@ -81,10 +83,10 @@ def add_activation(
             program.row(weighted((1.0, share), (-1 / (size * budget), used)), lower=0)
         compute.add(add_compute(program, instance, row, size))
         y.append(row)
-    m = [weighted(*((1.0, row[l]) for row in y)) for l in range(blocks)]
-    for l in range(blocks):
-        spared = less_coverage[l] if less_coverage is not None else Linear()
-        program.row(weighted((1.0, m[l]), (1.0, spared)), lower=float(instance.coverage[l]))
+    m = [weighted(*((1.0, row[block]) for row in y)) for block in range(blocks)]
+    for block in range(blocks):
+        spared = less_coverage[block] if less_coverage is not None else Linear()
+        program.row(weighted((1.0, m[block]), (1.0, spared)), lower=float(instance.coverage[block]))
     return Activation(unit_of, sizes, y, m, share if worst else total, compute)
 
 
@@ -100,7 +102,7 @@ def add_compute(program: Program, instance: Instance, row: list[Linear], size: f
             program.row(weighted((1.0, r), (-1.0, before)), lower=0)
         before = r
         reached.append(r)
-    for l, r in enumerate(reached):
-        cost.add(r, extra * float(instance.flops[l]))
+    for block, r in enumerate(reached):
+        cost.add(r, extra * float(instance.flops[block]))
     anything = float(instance.flops.sum() + instance.flops_before + instance.passes * instance.flops_after)
     return cost.add(reached[-1], anything)

@@ -52,7 +52,8 @@ def classes(budgets: BudgetsConfig, count: int) -> tuple[list[str], list[float],
     if not budgets.classes:
         raise ConfigError("clients.budgets: give classes, an explicit list, or a median")
     counts = apportion([each.share for each in budgets.classes], count)
-    return [each.name for each in budgets.classes], [float(parse_bytes(each.budget)) for each in budgets.classes], counts
+    sizes = [float(parse_bytes(each.budget)) for each in budgets.classes]
+    return [each.name for each in budgets.classes], sizes, counts
 
 
 def levels(budgets: BudgetsConfig, count: int) -> tuple[list[str], list[float], list[int]]:

@@ -29,17 +29,17 @@ def deal(activation: Activation, counts: NDArray[np.int64], bound: Bound, groups
         typical = float(groups.size[members].mean())
         open_ = np.ones(instance.blocks, dtype=bool)
         while (left := np.where(open_, owed, 0.0)).max() >= typical / 2:
-            l = int(np.argmax(left))
+            block = int(np.argmax(left))
             with_l = rows[members].copy()
-            with_l[:, l] = True
-            can = ~rows[members, l] & (instance.vram.of(with_l) <= groups.budget[members])
+            with_l[:, block] = True
+            can = ~rows[members, block] & (instance.vram.of(with_l) <= groups.budget[members])
             if not can.any():
-                open_[l] = False
+                open_[block] = False
                 continue
-            crowd = rows[members].sum(axis=1) + 1e-3 * (rows[members] @ meet[l]) / max(meet[l].max(), 1.0)
+            crowd = rows[members].sum(axis=1) + 1e-3 * (rows[members] @ meet[block]) / max(meet[block].max(), 1.0)
             g = members[int(np.argmin(np.where(can, crowd, np.inf)))]
-            meet[l, rows[g]] += groups.size[g]
-            meet[rows[g], l] += groups.size[g]
-            rows[g, l] = True
-            owed[l] -= groups.size[g]
+            meet[block, rows[g]] += groups.size[g]
+            meet[rows[g], block] += groups.size[g]
+            rows[g, block] = True
+            owed[block] -= groups.size[g]
     return rows

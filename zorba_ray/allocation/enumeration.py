@@ -1,4 +1,5 @@
-"""Every plan of a tiny instance: for unequal weights, where Φ is no function of counts and the programs only bound it."""
+"""Every plan of a tiny instance: the plainest proof, and the only exact one where unequal weights make Φ no function of
+counts."""
 
 from __future__ import annotations
 

@@ -17,24 +17,25 @@ def check(instance: Instance) -> None:
     for k, members in enumerate(instance.members):
         if len(members) and instance.class_budgets[k] < vram.least:
             raise ConfigError(
-                f"budget {exactly(instance.class_budgets[k])} of class {instance.class_names[k]!r} ({len(members)} clients) "
-                f"does not hold the model even without an active block: raise it to {exactly(vram.least)}, or freeze "
+                f"budget {exactly(instance.class_budgets[k])} of class {instance.class_names[k]!r} ({len(members)} "
+                f"clients) does not hold the model even without an active block: raise it to {exactly(vram.least)}, or freeze "
                 "more cheaply (model.frozen=offload, smaller batch, lower precision)"
             )
-    for l, need in enumerate(vram.alone()):
-        fits, wanted = int((instance.budgets >= need).sum()), int(instance.coverage[l])
+    for block, need in enumerate(vram.alone()):
+        fits, wanted = int((instance.budgets >= need).sum()), int(instance.coverage[block])
         if wanted > instance.clients:
             raise ConfigError(
-                f"{instance.name(l)} is to be tuned by {wanted} clients, and there are {instance.clients}: "
+                f"{instance.name(block)} is to be tuned by {wanted} clients, and there are {instance.clients}: "
                 f"lower its coverage to {instance.clients}, or add clients"
             )
         if fits < wanted:
             below = np.sort(instance.budgets[instance.budgets < need])[::-1][: wanted - fits]
             nearest = int(instance.class_of[instance.budgets == below[-1]][0])
             raise ConfigError(
-                f"{instance.name(l)} needs {exactly(need)} on a client and only {fits} of {instance.clients} clients have it, "
-                f"where {wanted} must tune it: raise the budget of {wanted - fits} more (class "
-                f"{instance.class_names[nearest]!r} has {exactly(below[-1])}) to {exactly(need)}, or lower its coverage to {fits}"
+                f"{instance.name(block)} needs {exactly(need)} on a client and only {fits} of {instance.clients} clients have "
+                f"it, where {wanted} must tune it: raise the budget of {wanted - fits} more (class "
+                f"{instance.class_names[nearest]!r} has {exactly(below[-1])}) to {exactly(need)}, "
+                f"or lower its coverage to {fits}"
             )
 
 
@@ -54,7 +55,7 @@ def explain(instance: Instance) -> str:
         also = f" (and of {len(memory) - 1} more)" if len(memory) > 1 else ""
         changes.append(f"raise the budgets of {name}{also} by {exactly(size)} in all, the least that can do")
     if lacking:
-        cuts = ", ".join(f"{name} by {int(round(size))}" for name, size in list(lacking.items())[:4])
+        cuts = ", ".join(f"{name} by {round(size)}" for name, size in list(lacking.items())[:4])
         changes.append(f"lower the coverage of {cuts}{' …' * (len(lacking) > 4)}")
     return text + ("; or ".join(changes) or "lower the coverage, or raise the budgets")
 
@@ -80,8 +81,8 @@ def elastic(instance: Instance, memory: bool) -> dict[str, float]:
             slack[f"client {n} ({name})" if single else name] = each
             total.add(each)
     else:
-        for l, each in enumerate(less):
-            slack[instance.name(l)] = each
+        for block, each in enumerate(less):
+            slack[instance.name(block)] = each
             total.add(each)
     solved = program.solve(total, 10.0, 1e-6)
     if solved.x is None:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zorba_ray.allocation.activation import Activation, add_activation
 from zorba_ray.allocation.bound import Bound
@@ -53,16 +52,20 @@ def formulate(bound: Bound, kind: str, worst: bool, scales: dict[str, float]) ->
         name = "direct"
     else:
         name = "patterns" if few_patterns else "counts"
-    tables = small and (name == "patterns" or name == "direct" and n * blocks**2 <= TABLE_COLUMNS)
+    tables = small and (name == "patterns" or (name == "direct" and n * blocks**2 <= TABLE_COLUMNS))
     program = Program()
     overlaps: dict[tuple[int, int], Linear] = {}
+    rows: Callable[[Floats, Groups], Matrix]
     if name == "patterns":
         activation, overlaps, rows, fixed = add_patterns(program, bound, filled, worst)
     else:
         unit_of = np.arange(n) if name == "direct" else np.searchsorted(filled, instance.class_of)
         activation = add_activation(program, instance, unit_of, worst)
         fixed = [i for i, flag in enumerate(program.integer) if flag]
-        rows = (lambda x, groups: deal(activation, activation.counts(x), bound, groups))
+
+        def rows(x: Floats, groups: Groups) -> Matrix:
+            return deal(activation, activation.counts(x), bound, groups)
+
         if tables:
             overlaps = add_products(program, activation.y)
     relaxation = None
@@ -71,7 +74,7 @@ def formulate(bound: Bound, kind: str, worst: bool, scales: dict[str, float]) ->
         if instance.rotate:
             for k, members in enumerate(instance.members):
                 units = np.unique(activation.unit_of[members])
-                held[k] = [weighted(*((1.0, activation.y[u][l]) for u in units)) for l in range(blocks)]
+                held[k] = [weighted(*((1.0, activation.y[u][block]) for u in units)) for block in range(blocks)]
         phi = add_tables(program, bound, activation, overlaps, held, scales["convergence"])
     else:
         relaxation = add_relaxation(program, bound, activation, scales["convergence"])
@@ -98,16 +101,16 @@ def add_products(program: Program, y: list[list[Linear]]) -> dict[tuple[int, int
     """o_lq = Σ_n a_nl a_nq, each product by its envelope."""
     blocks = len(y[0])
     overlaps = {}
-    for l in range(blocks):
-        for q in range(l + 1, blocks):
+    for block in range(blocks):
+        for q in range(block + 1, blocks):
             total = Linear()
             for row in y:
                 both = program.variable(0, 1)
-                program.row(weighted((1.0, both), (-1.0, row[l])), upper=0)
+                program.row(weighted((1.0, both), (-1.0, row[block])), upper=0)
                 program.row(weighted((1.0, both), (-1.0, row[q])), upper=0)
-                program.row(weighted((1.0, both), (-1.0, row[l]), (-1.0, row[q])), lower=-1)
+                program.row(weighted((1.0, both), (-1.0, row[block]), (-1.0, row[q])), lower=-1)
                 total.add(both)
-            overlaps[(l, q)] = total
+            overlaps[(block, q)] = total
     return overlaps
 
 
@@ -118,7 +121,7 @@ def add_patterns(
     instance = bound.instance
     blocks = instance.blocks
     y: list[list[Linear]] = []
-    overlaps = {(l, q): Linear() for l in range(blocks) for q in range(l + 1, blocks)}
+    overlaps = {(block, q): Linear() for block in range(blocks) for q in range(block + 1, blocks)}
     total, compute = Linear(), Linear()
     share = program.variable(0, 1) if worst else Linear()
     columns: list[tuple[Matrix, list[Linear]]] = []
@@ -134,20 +137,20 @@ def add_patterns(
         for pattern, each, bytes_, cost in zip(patterns, x, vram, flops, strict=True):
             total.add(each, float(bytes_))
             compute.add(each, float(cost))
-            on = np.flatnonzero(pattern)
-            for i, l in enumerate(on):
-                row[l].add(each)
-                for q in on[i + 1 :]:
-                    overlaps[(int(l), int(q))].add(each)
+            on = [int(block) for block in np.flatnonzero(pattern)]
+            for i, block in enumerate(on):
+                row[block].add(each)
+                for other in on[i + 1 :]:
+                    overlaps[(block, other)].add(each)
             if worst:
                 used = program.variable(0, 1, integer=True)
                 program.row(weighted((1.0, each), (-size, used)), upper=0)
                 program.row(weighted((1.0, share), (-float(bytes_) / instance.class_budgets[k], used)), lower=0)
         columns.append((patterns, x))
         y.append(row)
-    m = [weighted(*((1.0, row[l]) for row in y)) for l in range(blocks)]
-    for l in range(blocks):
-        program.row(m[l], lower=float(instance.coverage[l]))
+    m = [weighted(*((1.0, row[block]) for row in y)) for block in range(blocks)]
+    for block in range(blocks):
+        program.row(m[block], lower=float(instance.coverage[block]))
     unit_of = np.searchsorted(filled, instance.class_of)
     activation = Activation(unit_of, np.bincount(unit_of), y, m, share if worst else total, compute)
 

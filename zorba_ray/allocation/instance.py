@@ -99,7 +99,7 @@ class Instance:
     def infeasible(self, matrix: Matrix) -> str:
         """Why a matrix is no allocation of this instance; empty when it is one."""
         over = int((self.slack(matrix) < 0).sum())
-        thin = [self.name(l) for l in np.flatnonzero(matrix.sum(axis=0) < self.coverage)]
+        thin = [self.name(int(block)) for block in np.flatnonzero(matrix.sum(axis=0) < self.coverage)]
         reasons = [f"{over} of {self.clients} clients over budget"] if over else []
         reasons += [f"too few clients tune {', '.join(thin[:3])}{' …' * (len(thin) > 3)}"] if thin else []
         return "; ".join(reasons)

@@ -15,7 +15,7 @@ from zorba_ray.allocation.formulation import Formulation, formulate
 from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.plan import Level, Plan, describe
-from zorba_ray.allocation.search import Groups, Search, State, make_groups, repair
+from zorba_ray.allocation.search import Search, State, make_groups, repair
 from zorba_ray.allocation.solver import Solved
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig

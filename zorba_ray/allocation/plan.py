@@ -59,7 +59,7 @@ class Plan:
     @property
     def coverage(self) -> NDArray[np.int64]:
         """m_l, [L]."""
-        return self.matrix.sum(axis=0).astype(np.int64)
+        return np.asarray(self.matrix.sum(axis=0), dtype=np.int64)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able; rows of the matrix are texts of 0 and 1, equal rows stored once."""

@@ -141,13 +141,13 @@ def add_relaxation(program: Program, bound: Bound, activation: Activation, scale
     spread_costs = c.curved > 0
     inverse = np.where(spread_costs, 1 / np.where(spread_costs, c.curved, 1.0), 0.0)
     released = Linear()
-    for l in range(blocks):
-        low, high = int(c.low[l]), max(int(c.high[l]), int(c.low[l]))
+    for block in range(blocks):
+        low, high = int(c.low[block]), max(int(c.high[block]), int(c.low[block]))
         counts = np.arange(low, high + 1)
-        x_all, own, m = np.log(counts), own_terms(bound, l, counts), activation.m[l]
-        g = float(instance.gradient[l])
+        x_all, own, m = np.log(counts), own_terms(bound, block, counts), activation.m[block]
+        g = float(instance.gradient[block])
         trained: Linear | None = None
-        if instance.coverage[l] == 0:
+        if instance.coverage[block] == 0:
             trained = program.variable(0, 1, integer=True)
             program.row(weighted((1.0, m), (-1.0, trained)), lower=0)
             program.row(weighted((1.0, m), (-n, trained)), upper=0)
@@ -157,13 +157,13 @@ def add_relaxation(program: Program, bound: Bound, activation: Activation, scale
         row = program.variable(0, np.inf)
         x = program.variable(0.0, float(np.log(high)))
         curves.append(Curve(weighted((-1.0, x)), count, _minus_log))
-        weight = float(c.weight[l]) / scale
+        weight = float(c.weight[block]) / scale
 
-        others = np.delete(inverse, l)
+        others = np.delete(inverse, block)
         joint = 1 / others.sum() if blocks > 1 and spread_costs.sum() == blocks and others.sum() > 0 else 0.0
-        first = [(own - c.weight[l] * c.linear[l] / counts, weight * float(c.linear[l]), 0)]
+        first = [(own - c.weight[block] * c.linear[block] / counts, weight * float(c.linear[block]), 0)]
         if instance.shared:
-            first.append((own - c.weight[l] * both[l] / counts, weight * float(both[l]), 1))
+            first.append((own - c.weight[block] * both[block] / counts, weight * float(both[block]), 1))
         for own_part, factor, which in first:
             lines = [(a / scale, b / scale) for a, b in supporting_lines(x_all, own_part)]
             summand = weighted((1.0, row))
@@ -176,7 +176,8 @@ def add_relaxation(program: Program, bound: Bound, activation: Activation, scale
                 summand.add(e, -factor)
                 ceiling += factor
             if which == 0 and joint > 0:
-                k, y, overlap = program.variable(0, n), program.variable(-np.log(n), np.log(n)), program.variable(0, np.inf)
+                k, overlap = program.variable(0, n), program.variable(0, np.inf)
+                y = program.variable(-np.log(n), np.log(n))
                 program.row(weighted((c.heaviest, count), (-1.0, k)), lower=0)
                 sums[2].add(k)
                 curves.append(Curve(weighted((-1.0, y)), k, _minus_log))

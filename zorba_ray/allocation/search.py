@@ -95,7 +95,7 @@ class State:
 
     @property
     def coverage(self) -> Floats:
-        return self.power[0, self.all, self.all]
+        return np.asarray(self.power[0, self.all, self.all])
 
     def objective(self, name: str) -> float:
         if name == "convergence":
@@ -109,10 +109,9 @@ class State:
         row = self.rows[g].astype(np.float64)
         w = self.powers[:, g]
         sign = np.where(self.rows[g], -1.0, 1.0)
-        old = self.power[:, self.all, self.all]
-        change = w[:, None, None] * (sign[:, None] * row[None, :])
-        moved = self.power + change
-        totals = old + w[:, None] * sign
+        old: Floats = self.power[:, self.all, self.all]
+        moved: Floats = self.power + w[:, None, None] * (sign[:, None] * row[None, :])
+        totals: Floats = old + w[:, None] * sign
         moved[:, self.all, self.all] = totals
         entries = self.bound.pairs(self.all, totals, moved)
         held = self.held
@@ -120,7 +119,7 @@ class State:
             held = held.copy()
             held[self.groups.unit[g]] += w[1] * sign
         gain = self._block_values(self.all, totals, held, entries, entries[self.all, self.all]) - self.per_block
-        column = self.power + w[:, None, None] * (row[:, None] * sign[None, :])
+        column: Floats = self.power + w[:, None, None] * (row[:, None] * sign[None, :])
         column[:, self.all, self.all] = old
         others = (self.bound.pairs(self.all, old, column) - self.entries) * (self.factor * row)[:, None]
         others[self.all, self.all] = 0.0
@@ -307,7 +306,8 @@ def repair(state: State) -> bool:
                     damage = np.inf
                     break
                 surplus = covered[mine] - groups.size[g] - instance.coverage[mine]
-                out = int(mine[int(np.argmax(surplus - 1e-3 * instance.vram.active[mine] / instance.vram.active.max()))])
+                cheap = 1e-3 * instance.vram.active[mine] / instance.vram.active.max()
+                out = int(mine[int(np.argmax(surplus - cheap))])
                 damage += max(0.0, float(-surplus.max())) + 1e-3
                 row[out] = False
             key = (damage, float(groups.budget[g]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import highspy
 import numpy as np
@@ -79,7 +80,7 @@ class Program:
         """Minimise. `relaxed` drops integrality; `start` is a full vector that HiGHS tries first."""
         began = time.perf_counter()
         scale = max((abs(c) for c in objective.terms.values()), default=1.0) or 1.0
-        highs = highspy.Highs()
+        highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
         options = {
             "output_flag": False, "threads": threads, "random_seed": 0, "time_limit": float(time_limit),
             "mip_rel_gap": float(gap), "mip_feasibility_tolerance": 1e-9, "primal_feasibility_tolerance": 1e-9,

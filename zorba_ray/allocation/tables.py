@@ -27,32 +27,33 @@ def add_tables(
     """Φ/scale. `overlaps` give o_lq for l < q; `held` [K][L] the clients of each class that tune a block."""
     instance, n = bound.instance, bound.instance.clients
     phi = Linear()
-    for l in range(instance.blocks):
-        values = np.arange(int(instance.coverage[l]), n + 1)
+    for block in range(instance.blocks):
+        values = np.arange(int(instance.coverage[block]), n + 1)
         chosen = [program.variable(0, 1, integer=True) for _ in values]
         program.row(weighted(*((1.0, each) for each in chosen)), lower=1, upper=1)
         count = weighted(*((float(v), each) for v, each in zip(values, chosen, strict=True)))
-        program.row(weighted((1.0, count), (-1.0, activation.m[l])), lower=0, upper=0)
+        program.row(weighted((1.0, count), (-1.0, activation.m[block])), lower=0, upper=0)
         totals = np.tile(values.astype(np.float64), (4, 1))
-        where = np.full(len(values), l)
-        own_pair = bound.pairs(where, totals, np.repeat(totals[:, :, None], instance.blocks, axis=2))[:, l]
+        where = np.full(len(values), block)
+        own_pair = bound.pairs(where, totals, np.repeat(totals[:, :, None], instance.blocks, axis=2))[:, block]
         nothing = np.zeros((len(held), len(values)))
         variance, bias = bound.own(where, totals, nothing, own_pair)
-        own = bound.step * (variance + instance.sizes[l] / instance.directions * np.where(values > 0, own_pair, 0)) + bias
+        pair = np.where(values > 0, instance.sizes[block] / instance.directions * own_pair, 0.0)
+        own = bound.step * (variance + pair) + bias
         for value, each in zip(own, chosen, strict=True):
             phi.add(each, float(value) / scale)
         for q in range(instance.blocks):
-            if q != l:
-                overlap = overlaps[(min(l, q), max(l, q))]
-                phi.add(_pair(program, bound, l, q, values, chosen, overlap, scale))
+            if q != block:
+                overlap = overlaps[(min(block, q), max(block, q))]
+                phi.add(_pair(program, bound, block, q, values, chosen, overlap, scale))
         for k, row in enumerate(held):
-            phi.add(_held(program, bound, l, k, values, chosen, row[l], scale, own))
+            phi.add(_held(program, bound, block, k, values, chosen, row[block], scale, own))
     return phi
 
 
 def _pair(
-    program: Program, bound: Bound, l: int, q: int, values: NDArray[np.int64], chosen: list[Linear], overlap: Linear,
-    scale: float,
+    program: Program, bound: Bound, block: int, q: int, values: NDArray[np.int64], chosen: list[Linear],
+    overlap: Linear, scale: float,
 ) -> Linear:
     """The summand of Φ that o_lq adds to block l."""
     instance = bound.instance
@@ -61,8 +62,8 @@ def _pair(
         o = np.arange(value + 1, dtype=np.float64)
         totals = np.full((4, len(o)), float(value))
         power = np.repeat(np.tile(o, (4, 1))[:, :, None], instance.blocks, axis=2)
-        table = bound.pairs(np.full(len(o), l), totals, power)[:, q] if value else np.zeros(1)
-        table = bound.step * instance.sizes[l] / instance.directions * table / scale
+        table = bound.pairs(np.full(len(o), block), totals, power)[:, q] if value else np.zeros(1)
+        table = bound.step * instance.sizes[block] / instance.directions * table / scale
         concave = len(table) > 2 and np.diff(table, 2).min() < -1e-12 * max(abs(table).max(), 1e-300)
         entries = [program.variable(0, 1, integer=bool(concave)) for _ in o]
         program.row(weighted(*((1.0, e) for e in entries), (-1.0, each)), lower=0, upper=0)
@@ -74,7 +75,7 @@ def _pair(
 
 
 def _held(
-    program: Program, bound: Bound, l: int, k: int, values: NDArray[np.int64], chosen: list[Linear], count: Linear,
+    program: Program, bound: Bound, block: int, k: int, values: NDArray[np.int64], chosen: list[Linear], count: Linear,
     scale: float, own: NDArray[np.float64],
 ) -> Linear:
     """What class k's share of a rotated block adds to its lasting error: r²τ² x²/(N_k m²), less ηΛ times that."""
@@ -85,7 +86,7 @@ def _held(
         x = np.arange(min(size, int(value)) + 1, dtype=np.float64)
         table = np.zeros(len(x))
         if value:
-            factor = bound.reach[value] ** 2 * bound.tau[l] * (1 - bound.step) / scale
+            factor = bound.reach[value] ** 2 * bound.tau[block] * (1 - bound.step) / scale
             table = factor * (x**2 / size / value**2 - 2 * x / value / instance.clients)
         entries = [program.variable(0, 1, integer=bound.step > 1) for _ in x]
         program.row(weighted(*((1.0, e) for e in entries), (-1.0, each)), lower=0, upper=0)
