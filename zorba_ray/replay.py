@@ -1,4 +1,4 @@
-"""`python -m zorba_ray.replay RUN`: the model of a run at any round, from base and ledger; to check it or to take it away."""
+"""`python -m zorba_ray.replay RUN`: the model of a run at any round, to check it or to take it away."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command.config_path is None:
             raise ConfigError("which run? python -m zorba_ray.replay RUN, where RUN is the folder of a run")
         export = command.flags.get("--export")
-        replay_run(Path(command.config_path), parse_round(command.flags.get("--round")), Path(export) if export else None)
+        rounds = parse_round(command.flags.get("--round"))
+        replay_run(Path(command.config_path), rounds, Path(export) if export else None)
         return 0
     except ConfigError as error:
         print(f"zorba_ray: {error}", file=sys.stderr)

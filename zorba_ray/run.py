@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from zorba_ray import __version__
 from zorba_ray.config.command import RUN, parse_command
@@ -14,7 +15,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.help import help_text
 from zorba_ray.config.load import load_config, to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.config.validate import validate
+from zorba_ray.config.validate import ignored, validate
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
 
@@ -79,11 +80,11 @@ def simulate(config: Config, folder: Path, resume: bool, started: float) -> int:
 
     connect(config.runtime.address)
     try:
-        driver = ray.remote(Driver).options(num_cpus=0).remote(config, str(folder.absolute()), resume)
+        driver: Any = ray.remote(Driver).options(num_cpus=0).remote(config, str(folder.absolute()), resume)
         briefing = answer(driver.prepare.remote())
         interrupted, stopped = False, ""
         with Display(config.rounds, config.name, done=briefing.rounds_done) as display:
-            for note in briefing.notes:
+            for note in [*ignored(config), *briefing.notes]:
                 display.note(note)
             try:
                 while events := answer(driver.advance.remote()):

@@ -26,7 +26,8 @@ from zorba_ray.ledger import (
 )
 from zorba_ray.noise import Direction, sample
 
-HEADER = Header("zorba", 7, "gaussian", "ab" * 32, (BlockInfo("a", 1, 100), BlockInfo("b", 2, 33), BlockInfo("c", 3, 8)))
+BLOCKS = (BlockInfo("a", 1, 100), BlockInfo("b", 2, 33), BlockInfo("c", 3, 8))
+HEADER = Header("zorba", 7, "gaussian", "ab" * 32, BLOCKS)
 
 
 def shared(round: int, seed: int = 0, directions: int = 4) -> Entry:

@@ -16,7 +16,7 @@ def test_participants_are_distinct_clients_and_always_the_same(seed: int, round:
     drawn = draw_participants(seed, round, count, participants)
     assert len(set(drawn)) == participants
     assert list(drawn) == sorted(drawn)
-    assert 0 <= drawn[0] and drawn[-1] < count
+    assert drawn[0] >= 0 and drawn[-1] < count
     assert drawn == draw_participants(seed, round, count, participants)
 
 

@@ -69,13 +69,9 @@ def test_another_seed_is_another_run(tmp_path: Path, oracle: bytes):
     assert run_in_process(tmp_path, "seed=6") != oracle
 
 
-@pytest.mark.parametrize(
-    "placement", [["placement=per_client"], ["runtime.actors=1"], ["runtime.actors=3"]], ids=["per_client", "one", "three"]
-)
-def test_every_placement_writes_the_oracles_ledger(
-    local_ray: None, tmp_path: Path, oracle: bytes, placement: list[str]
-):
-    assert run_on_ray(tmp_path, *placement) == oracle
+@pytest.mark.parametrize("placement", ["placement=per_client", "runtime.actors=1", "runtime.actors=3"])
+def test_every_placement_writes_the_oracles_ledger(local_ray: None, tmp_path: Path, oracle: bytes, placement: str):
+    assert run_on_ray(tmp_path, placement) == oracle
 
 
 def test_the_ledger_replays_to_the_drivers_model(local_ray: None, tmp_path: Path):

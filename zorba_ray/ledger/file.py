@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.ledger.step import PrivateStep, SharedStep, Step
+from zorba_ray.noise import Kind
 
 FORMAT = 1
 
@@ -42,7 +43,7 @@ class Header:
 
     method: str
     seed: int
-    noise: str
+    noise: Kind
     base_sha256: str
     blocks: tuple[BlockInfo, ...]
 
@@ -76,7 +77,7 @@ class LedgerWriter:
         if path.exists():
             found = read_ledger(path)
             if found.header != header:
-                raise LedgerError(f"{path} belongs to another run (its base, blocks or seed differ); choose another `out`")
+                raise LedgerError(f"{path} is of another run (its base, blocks or seed differ); choose another `out`")
             lines = _sealed_lines(path)[0]
             self._seal = lines[-1][1]
             self._rounds = len(found.entries)

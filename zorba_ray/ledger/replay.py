@@ -1,4 +1,4 @@
-"""Replay: base + entries = weights, bit for bit. Resuming, auditing, exporting and catching up are all this function."""
+"""Replay: base + entries = weights, bit for bit. Resuming, auditing, exporting, catching up are all this function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def apply_step(vectors: Sequence[torch.Tensor], header: Header, step: Step) -> N
     for column, (vector, block) in enumerate(zip(vectors, header.blocks, strict=True)):
         terms = step.terms(header.seed, column)
         if terms:
-            combine(vector, vector, terms, block.noise_id, header.noise)  # type: ignore[arg-type]
+            combine(vector, vector, terms, block.noise_id, header.noise)
 
 
 def replay(vectors: Sequence[torch.Tensor], header: Header, steps: Iterable[Step]) -> None:

@@ -29,9 +29,9 @@ def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Pat
 def scalars(plan: RoundPlan, losses: NDArray[np.float64]) -> NDArray[np.float32]:
     """ρ [P] from the losses of `probes`: (L₊ − L₋)/2μ, or (L₊ − L₀)/μ."""
     if plan.estimator == "forward":
-        return ((losses[1:] - losses[0]) / plan.mu).astype(np.float32)
+        return np.asarray((losses[1:] - losses[0]) / plan.mu, dtype=np.float32)
     plus, minus = losses.reshape(plan.directions, 2).T
-    return ((plus - minus) / (2 * plan.mu)).astype(np.float32)
+    return np.asarray((plus - minus) / (2 * plan.mu), dtype=np.float32)
 
 
 def step(

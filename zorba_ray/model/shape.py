@@ -25,7 +25,8 @@ def model_shape(model: BlockModel, examples: int, tokens: int) -> ModelShape:
     flops = stage_flops(model, examples, tokens)
     columns = model.columns
     first = next(i for i, column in enumerate(columns) if column is not None)
-    modules: list[list[torch.nn.Module]] = [model.parts.stem, *([layer] for layer in model.parts.layers), model.head.tail]
+    parts = model.parts
+    modules: list[list[torch.nn.Module]] = [parts.stem, *([layer] for layer in parts.layers), model.head.tail]
     per_block = [0.0] * len(model.blocks)
     held: list[dict[int, int]] = [{} for _ in model.blocks]
     fixed: dict[int, int] = {}
@@ -84,11 +85,11 @@ def peak_bytes(run: Callable[[], Any]) -> int:
     return tracker.peak
 
 
-class _Tracker(TorchDispatchMode):
+class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages that operations make, until they are freed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: set[int] = set()
 

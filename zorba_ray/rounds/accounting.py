@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.ledger.step import SharedStep, Step
 
-SCALAR = np.dtype(np.float32).itemsize
+SCALAR: int = np.dtype(np.float32).itemsize
 
 
 def step_bytes(step: Step, participants: int) -> int:
@@ -20,7 +20,7 @@ def step_bytes(step: Step, participants: int) -> int:
     """
     payload = len(step.payload())
     if isinstance(step, SharedStep):
-        return min(payload, participants * step.coefficients.shape[1] * SCALAR)
+        return min(payload, participants * int(step.coefficients.shape[1]) * SCALAR)
     return payload
 
 
@@ -37,4 +37,4 @@ class Wire:
         members = np.asarray(participants)
         down = self._sent[-1] - np.asarray(self._sent)[self._seen[members]]
         self._seen[members] = step.round + 1
-        return down.astype(np.int64)
+        return np.asarray(down, dtype=np.int64)

@@ -60,15 +60,16 @@ def train(
     active_in: Callable[[int], NDArray[np.bool_]],
     weights: NDArray[np.float64],
     first_loss: float | None = None,
+    evaluated: frozenset[int] = frozenset(),
 ) -> Iterator[RoundDone | Evaluated]:
     """Go on from the ledger's end to the last round, yielding what happens. Stop between rounds at will.
 
-    `active_in(t)` is the allocation a [N, L] of round t, `weights` the clients' weights w [N]; `first_loss` is that of
-    round 0 when the run is resumed.
+    `active_in(t)` is the allocation a [N, L] of round t, `weights` the clients' weights w [N]; of a
+    resumed run, `first_loss` is that of round 0 and `evaluated` the numbers of rounds after which it was evaluated.
     """
     method = METHODS[config.method]
-    if ledger.rounds == 0:
-        yield _evaluated(0, backend.evaluate())
+    if is_due(config, ledger.rounds) and ledger.rounds not in evaluated:
+        yield _evaluated(ledger.rounds, backend.evaluate())
     for t in range(ledger.rounds, config.rounds):
         plan = plan_round(config, t)
         reports = backend.probe(plan)
@@ -79,8 +80,13 @@ def train(
         ledger.append(Entry(step, loss))
         backend.apply(step)
         yield RoundDone(plan, reports, step, loss)
-        if (t + 1) % config.evaluation.every == 0 or t + 1 == config.rounds:
+        if is_due(config, t + 1):
             yield _evaluated(t + 1, backend.evaluate())
+
+
+def is_due(config: Config, rounds: int) -> bool:
+    """Whether the model is evaluated after so many rounds: before the first, every few, and after the last."""
+    return rounds % config.evaluation.every == 0 or rounds == config.rounds
 
 
 def mean_loss(reports: Sequence[Report], weights: NDArray[np.float64]) -> float:

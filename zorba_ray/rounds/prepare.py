@@ -98,7 +98,7 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
     header = Header(
         method=config.method,
         seed=config.seed,
-        noise=config.zo.noise,
+        noise="rademacher" if config.zo.noise == "rademacher" else "gaussian",
         base_sha256=vectors_sha256([block.vector.numpy() for block in model.blocks]),
         blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
@@ -23,6 +25,7 @@ from zorba_ray.rounds.folder import ALLOCATION, CONFIG, LEDGER, refuse_used_fold
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
 from zorba_ray.rounds.plan import plan_round
 from zorba_ray.rounds.prepare import Prepared
+
 
 class Session:
     """Opens (or re-opens) the run folder, and writes as the rounds go by."""
@@ -47,6 +50,7 @@ class Session:
         entries = read_ledger(folder / LEDGER).entries
         self.steps: list[Step] = [entry.step for entry in entries]
         self._first_loss = entries[0].loss if entries else None
+        self._evaluated = frozenset(rounds_of(table(folder), "evaluation"))
         self._wire = Wire(config.clients.count)
         for step in self.steps:
             self._wire.round(step, plan_round(config, step.round).participants)
@@ -56,10 +60,10 @@ class Session:
         ledger = read_ledger(self.folder / LEDGER)
         if ledger.cut:
             self.notes.append(f"the ledger's torn end was removed ({ledger.cut})")
-        rows = table(self.folder)
-        rounds = max((row["round"] for row in rows.select(["kind", "round"]).to_pylist() if row["kind"] == "round"), default=-1) + 1
+        rounds = max(rounds_of(table(self.folder), "round"), default=-1) + 1
         if rounds < len(ledger.entries):
-            self.notes.append(f"the records of rounds {rounds} to {len(ledger.entries) - 1} were lost; they are done again")
+            last = len(ledger.entries) - 1
+            self.notes.append(f"the records of rounds {rounds} to {last} were lost; they are done again")
             truncate_ledger(self.folder / LEDGER, rounds)
         truncate(self.folder / FOLDER, min(rounds, len(ledger.entries)))
 
@@ -67,7 +71,8 @@ class Session:
         """Train from where the ledger ends, to the last round; what is yielded is in the ledger and the records."""
         base, weights = self.prepared.base, self.prepared.weights
         started = time.perf_counter()
-        for event in train(self.config, backend, self.ledger, base.active_in, weights, self._first_loss):
+        past = self._first_loss, self._evaluated
+        for event in train(self.config, backend, self.ledger, base.active_in, weights, *past):
             if isinstance(event, Evaluated):
                 evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples)
                 self.writer.add([evaluation])
@@ -147,6 +152,12 @@ class Session:
         )
         summary.write(self.folder)
         return summary
+
+
+def rounds_of(records: pa.Table, kind: str) -> list[int]:
+    """The rounds of all records of a kind."""
+    found: list[int] = records.filter(pc.equal(records["kind"], kind))["round"].to_pylist()
+    return found
 
 
 def step_norm(step: Step, sizes: list[int]) -> float:

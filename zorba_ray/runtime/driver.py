@@ -25,7 +25,7 @@ class Briefing:
 
 
 class Driver:
-    """One run. `prepare` meets every mistake of the user before anything is written; then `advance` until it is empty."""
+    """One run. `prepare` meets the user's mistakes before anything is written; then `advance` until it is empty."""
 
     def __init__(self, config: Config, folder: str, resume: bool):
         self.config = config

@@ -57,8 +57,8 @@ def answer(reference: Any) -> Any:
 
 
 def place(config: Config, budgets: Sequence[int]) -> Placement:
-    """Choose the slots. On GPUs a client's actor is pinned to budget / memory of its GPU; on CPUs budgets are logical."""
-    resources = ray.cluster_resources()
+    """Choose the slots. On GPUs an actor is pinned to budget / memory of its GPU; on CPUs budgets are logical."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     device = config.runtime.device
     if device == "cuda" and not resources.get("GPU"):
         raise ConfigError("runtime.device=cuda, but this Ray cluster has no GPU; use runtime.device=auto or cpu")
@@ -110,7 +110,7 @@ def discover_gpus() -> list[Gpu]:
         return [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
 
     gpus: list[Gpu] = []
-    for node in ray.nodes():
+    for node in cluster_nodes():
         count = int(node["Resources"].get("GPU", 0)) if node["Alive"] else 0
         if not count:
             continue
@@ -131,14 +131,16 @@ def reserve(gpus: Sequence[Gpu]) -> list[Any]:
     bundles = [{"GPU": 1.0, f"node:{_address(gpu.node)}": 0.0001} for gpu in gpus]
     group = placement_group(bundles, strategy="PACK")
     ray.get(group.ready())
-    return [
-        PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i, placement_group_capture_child_tasks=False)
-        for i in range(len(gpus))
-    ]
+    return [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i) for i in range(len(gpus))]
 
 
 def _address(node_id: str) -> str:
-    return next(str(node["NodeManagerAddress"]) for node in ray.nodes() if node["NodeID"] == node_id)
+    return next(str(node["NodeManagerAddress"]) for node in cluster_nodes() if node["NodeID"] == node_id)
+
+
+def cluster_nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
 
 
 def starter(cpu_share: float, threads: int, device: str, strategies: Sequence[Any]) -> Callable[[Slot], Any]:

@@ -55,7 +55,7 @@ def pack_clients(budgets: Sequence[int], gpus: Sequence[Gpu]) -> list[Slot]:
             total = sum(gpu.memory for gpu in gpus)
             raise ConfigError(
                 f"{len(budgets)} clients with {format_bytes(sum(budgets))} of budgets do not fit on {len(gpus)} GPUs "
-                f"with {format_bytes(total)} at once (client {client}, {format_bytes(budgets[client])}, finds no room); "
+                f"with {format_bytes(total)} at once (client {client}, {format_bytes(budgets[client])}, finds none); "
                 f"use placement=cohort, fewer clients or more GPUs"
             )
         best = min(fitting, key=lambda g: (room[g] - grains[g], g))
