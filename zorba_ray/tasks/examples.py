@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from zorba_ray.model.spec import HeadSpec
 
 TaskKind = Literal["words", "prototype", "classifier", "language"]
 
@@ -50,6 +53,17 @@ class Task:
     tail: int
     train: Examples
     test: Examples
+
+    @property
+    def max_tokens(self) -> int:
+        """Length of the longest example."""
+        return int(max(self.train.lengths.max(), self.test.lengths.max()))
+
+    def head(self, loss: Literal["label_words", "vocabulary"] = "label_words") -> HeadSpec:
+        """What the model must end in to be asked this."""
+        from zorba_ray.model.spec import HeadSpec
+
+        return HeadSpec(self.kind, self.label_ids, self.sentences, loss)
 
 
 def pack(sequences: Sequence[Sequence[int]], labels: NDArray[np.int64], groups: NDArray[np.int64] | None) -> Examples:

@@ -56,8 +56,7 @@ def open_text(path: Path) -> IO[str]:
 
 def read_delimited(file: IO[str], kind: str) -> Iterator[dict[str, str]]:
     csv.field_size_limit(FIELD_LIMIT)
-    delimiter, quoting = ("\t", csv.QUOTE_NONE) if kind == ".tsv" else (",", csv.QUOTE_MINIMAL)
-    reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
+    reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if kind == ".tsv" else csv.reader(file)
     header = next(reader, [])
     for row in reader:
         if len(row) == len(header):
