@@ -98,6 +98,25 @@ def test_a_long_text_is_cut_and_the_prompts_end_never(
         assert (first, second) == (a[: len(first)], b[: len(second)])  # beginnings, and nothing else
 
 
+@settings(max_examples=60, deadline=None)
+@given(text=st.text("a é漢😀", max_size=40), limit=st.integers(8, 40))
+def test_a_text_is_cut_between_characters_where_tokens_are_bytes(text: str, limit: int) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    raw = Tokenizer(BPE({symbol: i for i, symbol in enumerate(sorted(ByteLevel.alphabet()))}, []))
+    raw.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw)
+    encoder = Encoder(tokenizer, "{text} it was", ["text"], limit, masked=False, causal=True)
+    ids = encoder.encode({"text": [text]})[0]
+    decoded = ByteLevelDecoder().decode(tokenizer.convert_ids_to_tokens(ids))
+    assert len(ids) <= limit and decoded.endswith("it was")
+    assert text.lstrip(" ").startswith(decoded.removesuffix("it was").rstrip(" "))  # whole characters of its beginning
+    assert limit < len(f"{text} it was".encode()) or decoded == f"{text} it was".strip(" ")
+
+
 def test_a_prompt_longer_than_the_limit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"task.max_tokens is 3, and the prompt alone takes 3 tokens"):
         load_task(files(tmp_path, [("0", "wine"), ("1", "tea")], max_tokens=3), ModelConfig(), 0)

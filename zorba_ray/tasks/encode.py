@@ -54,7 +54,7 @@ class Encoder:
             return []
         found = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return [
-            text if len(offsets) <= room else text[: offsets[room - 1][1] if room else 0].rstrip()
+            text if len(offsets) <= room else text[: offsets[room][0]].rstrip()  # up to the first token left out
             for text, offsets in zip(texts, found["offset_mapping"], strict=True)
         ]
 
@@ -63,7 +63,9 @@ class Encoder:
         while len(ids) > self.limit:
             name = max(row, key=lambda field: len(row[field]))
             length = len(self.tokenizer(row[name], add_special_tokens=False)["input_ids"])
-            row[name] = self.clip([row[name]], max(0, length - (len(ids) - self.limit)))[0]
+            clipped = self.clip([row[name]], max(0, length - (len(ids) - self.limit)))[0]
+            assert len(clipped) < len(row[name]), "a cut field is shorter, so this ends"
+            row[name] = clipped
             ids = self.tokens([self.render(row)])[0]
         return ids
 
