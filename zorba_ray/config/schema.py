@@ -33,9 +33,9 @@ class BudgetClass:
 
 
 THREE_CLASSES = [
-    BudgetClass("small", 0.4, "3.4 MiB"),
-    BudgetClass("medium", 0.4, "3.8 MiB"),
-    BudgetClass("large", 0.2, "4.2 MiB"),
+    BudgetClass("small", 0.4, "1 MiB"),
+    BudgetClass("medium", 0.4, "1.4 MiB"),
+    BudgetClass("large", 0.2, "2 MiB"),
 ]
 
 
