@@ -163,14 +163,17 @@ def textbook_round(module: Any, batches: list[Batch]) -> None:
                 move(seed, -1e-6 * (plus - minus) / (2 * MU) / DIRECTIONS)
 
 
+clock: Callable[[], float] = time.perf_counter
+
+
 def timed(run: Callable[[], None], device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start = clock()
     run()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def noise_times(kind: Kind, device: str, count: int = 10_000_000) -> tuple[float, float]:
@@ -311,7 +314,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the values here; the first of --cores has the plain keys")
     parser.add_argument("--quick", action="store_true", help="2 clients, once: does it run? The bars mean 16")
     parser.add_argument("--gpu", action="store_true", help="OPT-1.3B in bfloat16 on CUDA, and the noise's bandwidth")
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds: for one core of a busy machine")
     options = parser.parse_args()
+    if options.cpu_time:
+        if options.gpu or options.cores != [1]:
+            parser.error("--cpu-time says nothing about a GPU or several cores: use --cores 1")
+        global clock
+        clock = time.process_time
+        print("CPU seconds, not time on the clock")
     if options.quick:
         options.clients, options.repeats = 2, 1
         print("QUICK: 2 clients, once. Noise is shared by 2 instead of 16 clients, so the bars do not apply.")

@@ -6,6 +6,7 @@ import torch
 
 from zorba_ray.engine.version import Version
 from zorba_ray.model import Block, BlockModel
+from zorba_ray.model.lowbits import pack, unpack
 from zorba_ray.noise import Kind, combine
 
 
@@ -43,9 +44,11 @@ class Showing:
                 others = scratch.others[: size - cut]
                 combine(others, block.vector[cut:], version, block.noise_id, self._kind, offset=cut)
         block.point(scratch.views[block.index])
+        pack(block.packed)
         self.written += 1
 
     def base(self) -> None:
         if self._block is not None:
+            unpack(self._block.packed)
             self._block.point(self._block.base)
         self._block = self._version = None

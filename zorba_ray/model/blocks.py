@@ -25,6 +25,7 @@ class Block:
     names: list[str]  # of the parameters, in the order of the vector
     parameters: list[nn.Parameter]
     base: list[Tensor]  # views of `vector`, one per parameter
+    packed: list[nn.Parameter]  # matrices that are laid out anew for fast products whenever a version is shown
 
     @property
     def size(self) -> int:
@@ -58,6 +59,7 @@ def make_block(
         names=[name for name, _ in order],
         parameters=[parameter for _, parameter in order],
         base=[parameter.data for _, parameter in order],
+        packed=[],
     )
     views = block.views(vector[:matrix_size], vector[matrix_size:])
     for view, parameter in zip(views, block.parameters, strict=True):

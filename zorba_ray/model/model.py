@@ -15,7 +15,7 @@ from zorba_ray.model.adapters import is_adapter
 from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch
 from zorba_ray.model.forward import Context, run_layer, run_stem
 from zorba_ray.model.head import Head, Prototype
-from zorba_ray.model.lowbits import accept_few_bits, product_weights
+from zorba_ray.model.lowbits import accept_few_bits, packable, product_weights
 from zorba_ray.model.prove import prove_head
 from zorba_ray.model.spec import ModelSpec
 from zorba_ray.model.structure import Parts, config_of, find_parts, parameters_of, probe_batch
@@ -93,6 +93,13 @@ def assemble(
     precision = DTYPES[spec.config.precision]
     if precision != torch.float32:
         _go_low(module, blocks, precision)
+        inside = [child for layer in parts.layers for child in layer.modules()]
+        may_pack = packable(inside, precision, device)
+        for block in blocks:
+            block.packed = [parameter for parameter in block.parameters if id(parameter) in may_pack]
+        accept_few_bits(inside, keep=True)
+        if not _bears_few_bits(parts, blocks, hidden, context, precision):
+            accept_few_bits(module.modules(), keep=False)
     return BlockModel(
         module, parts, head, blocks, stages, spec, precision, device,
         hidden_size=int(hidden.shape[-1]), mask_bytes=_mask_bytes(context, ids),
@@ -192,12 +199,35 @@ def _nothing_trains(config: ModelConfig) -> str:
 
 def _go_low(module: nn.Module, blocks: Sequence[Block], precision: torch.dtype) -> None:
     """Evaluate products in few bits: frozen matrices are stored so, those of blocks rounded when they are visited."""
-    accept_few_bits(module.modules())
+    accept_few_bits(module.modules(), keep=False)
     trained = {id(parameter) for block in blocks for parameter in block.parameters}
     matrices = product_weights(module)
     for parameter in module.parameters():
         if id(parameter) in matrices and id(parameter) not in trained:
             parameter.data = parameter.data.to(precision)
+
+
+def _bears_few_bits(
+    parts: Parts, blocks: Sequence[Block], hidden: Tensor, context: Context, precision: torch.dtype
+) -> bool:
+    """Whether every layer runs with products that answer in few bits, and still hands on float32."""
+    by_parameter = {id(parameter): block for block in blocks for parameter in block.parameters}
+    for index, layer in enumerate(parts.layers):
+        shown = {by_parameter[id(p)].index: by_parameter[id(p)] for p in layer.parameters() if id(p) in by_parameter}
+        for block in shown.values():
+            cut = block.matrix_size
+            block.point(block.views(block.vector[:cut].to(precision), block.vector[cut:]))
+        try:
+            with torch.no_grad():
+                output = run_layer(parts, index, hidden, context)
+        except RuntimeError:  # a product of different types, such as attention after rotary embeddings
+            return False
+        finally:
+            for block in shown.values():
+                block.point(block.base)
+        if output.dtype != torch.float32:
+            return False
+    return True
 
 
 def _mask_bytes(context: Context, ids: Tensor) -> int:
