@@ -11,7 +11,7 @@ from zorba_ray.allocation.memory import Matrix
 from zorba_ray.allocation.search import Groups
 
 
-def deal(activation: Activation, counts: NDArray[np.int64], bound: Bound, groups: Groups) -> Matrix:
+def deal(activation: Activation, counts: NDArray[np.float64], bound: Bound, groups: Groups) -> Matrix:
     """Rows [G, L]. Of each unit, the block that is owed most goes to the emptiest group that it meets least in."""
     instance = bound.instance
     first = np.unique(groups.of, return_index=True)[1]
@@ -25,7 +25,7 @@ def deal(activation: Activation, counts: NDArray[np.int64], bound: Bound, groups
             on = rows[members[0]].astype(np.float64)
             meet += groups.size[members[0]] * np.outer(on, on)
             continue
-        owed = counts[u].astype(np.float64)
+        owed = counts[u].copy()
         typical = float(groups.size[members].mean())
         open_ = np.ones(instance.blocks, dtype=bool)
         while (left := np.where(open_, owed, 0.0)).max() >= typical / 2:

@@ -12,7 +12,6 @@ from zorba_ray.allocation.bound import Bound, Sums
 from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.tables import all_patterns
 
-MOST = 2**17
 CHUNK = 4096
 
 
@@ -24,16 +23,16 @@ class AllPlans:
     values: dict[str, Floats]
 
 
-def enumerable(bound: Bound) -> bool:
-    """Whether unequal weights make enumeration the way, and the plans are few enough."""
+def enumerable(bound: Bound, formulation: str) -> bool:
+    """Whether to enumerate: tiny instances, unless a program was asked for that is exact too."""
     instance = bound.instance
-    return not instance.equal_weights and instance.clients * instance.blocks <= 17
+    exact = formulation != "auto" and instance.equal_weights
+    return instance.clients * instance.blocks <= 16 and not exact
 
 
 def all_plans(bound: Bound, worst: bool) -> AllPlans:
     instance = bound.instance
     patterns = [all_patterns(bound, budget) for budget in instance.budgets]
-    assert np.prod([float(len(p)) for p in patterns]) <= MOST
     choices = np.array(list(product(*(range(len(p)) for p in patterns))), dtype=np.int64)
     matrices = np.stack([p[choices[:, n]] for n, p in enumerate(patterns)], axis=1)
     matrices = matrices[(matrices.sum(axis=1) >= instance.coverage).all(axis=1)]

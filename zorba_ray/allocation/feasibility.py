@@ -16,10 +16,11 @@ def check(instance: Instance) -> None:
     vram = instance.vram
     for k, members in enumerate(instance.members):
         if len(members) and instance.class_budgets[k] < vram.least:
+            small = exactly(instance.class_budgets[k])
             raise ConfigError(
-                f"budget {exactly(instance.class_budgets[k])} of class {instance.class_names[k]!r} ({len(members)} "
-                f"clients) does not hold the model even without an active block: raise it to {exactly(vram.least)}, or freeze "
-                "more cheaply (model.frozen=offload, smaller batch, lower precision)"
+                f"budget {small} of class {instance.class_names[k]!r} ({len(members)} clients) does not hold the model "
+                f"even without an active block: raise it to {exactly(vram.least)}, or make it smaller "
+                "(model.frozen=offload, smaller batch, lower precision)"
             )
     for block, need in enumerate(vram.alone()):
         fits, wanted = int((instance.budgets >= need).sum()), int(instance.coverage[block])
@@ -32,8 +33,8 @@ def check(instance: Instance) -> None:
             below = np.sort(instance.budgets[instance.budgets < need])[::-1][: wanted - fits]
             nearest = int(instance.class_of[instance.budgets == below[-1]][0])
             raise ConfigError(
-                f"{instance.name(block)} needs {exactly(need)} on a client and only {fits} of {instance.clients} clients have "
-                f"it, where {wanted} must tune it: raise the budget of {wanted - fits} more (class "
+                f"{instance.name(block)} needs {exactly(need)} on a client and only {fits} of {instance.clients} "
+                f"have it, where {wanted} must tune it: raise the budget of {wanted - fits} more (class "
                 f"{instance.class_names[nearest]!r} has {exactly(below[-1])}) to {exactly(need)}, "
                 f"or lower its coverage to {fits}"
             )

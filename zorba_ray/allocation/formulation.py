@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zorba_ray.allocation.activation import Activation, add_activation
+from zorba_ray.allocation.activation import Activation, Compute, add_activation
 from zorba_ray.allocation.bound import Bound
 from zorba_ray.allocation.dealing import deal
 from zorba_ray.allocation.memory import Floats, Matrix
@@ -25,6 +25,7 @@ from zorba_ray.allocation.tables import add_tables, all_patterns, table_size
 
 TABLE_COLUMNS = 2500  # Φ by tables up to this many columns
 PATTERN_COLUMNS = 2000
+NUDGE = 1e-6
 
 
 @dataclass
@@ -38,7 +39,16 @@ class Formulation:
     relaxation: Relaxation | None  # None: Φ is exact
     rows: Callable[[Floats, Groups], Matrix]  # a solution as rows of groups
     exact: dict[str, bool]
-    fixed: list[int]  # the integer variables that decide the allocation
+    activation: Activation
+
+    def objective(self, name: str) -> Linear:
+        """The expression of an objective. That of compute, which is large, is added when it is first wanted."""
+        if name not in self.objectives:
+            compute = self.activation.compute()
+            self.objectives[name] = weighted((1 / self.scales[name], compute.flops))
+            if self.relaxation is not None:
+                self.relaxation.divide(self.program, compute.reached)
+        return self.objectives[name]
 
 
 def formulate(bound: Bound, kind: str, worst: bool, scales: dict[str, float]) -> Formulation:
@@ -52,16 +62,16 @@ def formulate(bound: Bound, kind: str, worst: bool, scales: dict[str, float]) ->
         name = "direct"
     else:
         name = "patterns" if few_patterns else "counts"
-    tables = small and (name == "patterns" or (name == "direct" and n * blocks**2 <= TABLE_COLUMNS))
+    single = name == "direct" or len(filled) == n
+    tables = small and (name == "patterns" or (single and n * blocks**2 <= TABLE_COLUMNS))
     program = Program()
     overlaps: dict[tuple[int, int], Linear] = {}
     rows: Callable[[Floats, Groups], Matrix]
     if name == "patterns":
-        activation, overlaps, rows, fixed = add_patterns(program, bound, filled, worst)
+        activation, overlaps, rows = add_patterns(program, bound, filled, worst)
     else:
         unit_of = np.arange(n) if name == "direct" else np.searchsorted(filled, instance.class_of)
         activation = add_activation(program, instance, unit_of, worst)
-        fixed = [i for i, flag in enumerate(program.integer) if flag]
 
         def rows(x: Floats, groups: Groups) -> Matrix:
             return deal(activation, activation.counts(x), bound, groups)
@@ -78,8 +88,9 @@ def formulate(bound: Bound, kind: str, worst: bool, scales: dict[str, float]) ->
         phi = add_tables(program, bound, activation, overlaps, held, scales["convergence"])
     else:
         relaxation = add_relaxation(program, bound, activation, scales["convergence"])
-        phi = relaxation.phi
-    single = int(activation.sizes.max()) == 1 or name == "patterns"
+        # Where the underestimate is flat in coverage, the least is wanted; this moves its value by at most NUDGE.
+        phi = weighted((1.0, relaxation.phi), *((NUDGE / n / blocks, m) for m in activation.m), constant=-NUDGE)
+    counted = single or name == "patterns"
     alike = len(np.unique(instance.vram.groups)) == 1
     return Formulation(
         name=name,
@@ -87,13 +98,12 @@ def formulate(bound: Bound, kind: str, worst: bool, scales: dict[str, float]) ->
         objectives={
             "convergence": phi,
             "vram": weighted((1 / scales["vram"], activation.vram)),
-            "compute": weighted((1 / scales["compute"], activation.compute)),
         },
+        activation=activation,
         scales=scales,
         relaxation=relaxation,
         rows=rows,
-        exact={"convergence": tables, "vram": single or alike, "compute": single},
-        fixed=fixed,
+        exact={"convergence": tables, "vram": counted or alike, "compute": counted},
     )
 
 
@@ -116,28 +126,28 @@ def add_products(program: Program, y: list[list[Linear]]) -> dict[tuple[int, int
 
 def add_patterns(
     program: Program, bound: Bound, filled: list[int], worst: bool
-) -> tuple[Activation, dict[tuple[int, int], Linear], Callable[[Floats, Groups], Matrix], list[int]]:
+) -> tuple[Activation, dict[tuple[int, int], Linear], Callable[[Floats, Groups], Matrix]]:
     """Variables x[k,s]: clients of class k with block set s."""
     instance = bound.instance
     blocks = instance.blocks
     y: list[list[Linear]] = []
     overlaps = {(block, q): Linear() for block in range(blocks) for q in range(block + 1, blocks)}
-    total, compute = Linear(), Linear()
+    total, compute, reached = Linear(), Linear(), [Linear() for _ in range(blocks)]
     share = program.variable(0, 1) if worst else Linear()
     columns: list[tuple[Matrix, list[Linear]]] = []
-    fixed: list[int] = []
     for k in filled:
         size = float(len(instance.members[k]))
         patterns = all_patterns(bound, instance.class_budgets[k])
         vram, flops = instance.vram.of(patterns), instance.compute(patterns)
         x = [program.variable(0, size, integer=True) for _ in patterns]
-        fixed += [next(iter(each.terms)) for each in x]
         program.row(weighted(*((1.0, each) for each in x)), lower=size, upper=size)
         row = [Linear() for _ in range(blocks)]
         for pattern, each, bytes_, cost in zip(patterns, x, vram, flops, strict=True):
             total.add(each, float(bytes_))
             compute.add(each, float(cost))
             on = [int(block) for block in np.flatnonzero(pattern)]
+            for block in range(on[0] if on else blocks, blocks):
+                reached[block].add(each)
             for i, block in enumerate(on):
                 row[block].add(each)
                 for other in on[i + 1 :]:
@@ -152,7 +162,9 @@ def add_patterns(
     for block in range(blocks):
         program.row(m[block], lower=float(instance.coverage[block]))
     unit_of = np.searchsorted(filled, instance.class_of)
-    activation = Activation(unit_of, np.bincount(unit_of), y, m, share if worst else total, compute)
+    activation = Activation(
+        unit_of, np.bincount(unit_of), y, m, share if worst else total, lambda: Compute(compute, reached)
+    )
 
     def rows(x: Floats, groups: Groups) -> Matrix:
         matrix = np.zeros((len(groups.size), blocks), dtype=bool)
@@ -164,6 +176,6 @@ def add_patterns(
             matrix[members] = patterns[np.searchsorted(ends, places, side="right").clip(0, len(patterns) - 1)]
         return matrix
 
-    return activation, overlaps, rows, fixed
+    return activation, overlaps, rows
 
 

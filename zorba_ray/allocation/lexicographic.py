@@ -22,6 +22,7 @@ from zorba_ray.config.schema import AllocationConfig
 
 GROUPS = 240  # rows that the search handles at once; fewer clients than twice that are searched one by one
 ROUNDING = 1e-9  # of a limit
+CUT_ROUNDS = 15
 
 
 @dataclass
@@ -37,7 +38,7 @@ def effort(groups: int, blocks: int) -> Effort:
     size = groups * blocks
     if size <= 64:
         return Effort(20, blocks, True)
-    return Effort(8, 3, False) if size <= 1500 else Effort(3, 0, False)
+    return Effort(8, 3, False) if size <= 1500 else Effort(3, 1, False)
 
 
 class Levels:
@@ -102,18 +103,21 @@ class Levels:
     def prove(self, form: Formulation, objective: str, start: Floats | None) -> Solved:
         """Minimise the surrogate within the limits: the linear relaxation first, until its tangents hold, then HiGHS's
         branch and bound, twice at most."""
-        program, goal = form.program, form.objectives[objective]
+        program, goal = form.program, form.objective(objective)
         left = self.config.time_limit
         if form.relaxation is not None:
-            for _ in range(12):
-                solved = program.solve(goal, left, 0.0, relaxed=True)
+            for _ in range(CUT_ROUNDS):
+                solved = program.relax(goal, left)
                 left = max(left - solved.seconds, 0.05)
                 if solved.x is None or not form.relaxation.tighten(program, solved.x, 1e-4):
                     break
-        solved = program.solve(goal, left, self.config.mip_gap, start)
-        if form.relaxation is not None and solved.x is not None and form.relaxation.tighten(program, solved.x, 1e-3):
-            again = program.solve(goal, max(left - solved.seconds, 0.05), self.config.mip_gap, solved.x)
-            solved = again if again.x is not None else solved
+        if any(program.integer):
+            solved = program.solve(goal, left, self.config.mip_gap, start)
+            left = max(left - solved.seconds, 0.05)
+            relaxation, x = form.relaxation, solved.x
+            if relaxation is not None and x is not None and relaxation.tighten(program, x, 1e-3):
+                again = program.solve(goal, left, self.config.mip_gap, x)
+                solved = again if again.x is not None else solved
         if solved.status == "infeasible" and not self.levels:
             raise ConfigError(explain(self.instance))
         return solved
@@ -123,9 +127,10 @@ class Levels:
         best, used = (self.polished(incumbent, objective), "search") if incumbent is not None else (None, "")
         states = {name: State(self.bound, self.groups, rows, self.worst) for name, rows in candidates.items()}
         sound = {name: state for name, state in states.items() if self.sound(state) or repair(state)}
-        order = sorted(sound, key=lambda name: (name != "program", sound[name].objective(objective), name))
+        order = sorted(sound, key=lambda name: (not self.within(sound[name]), sound[name].objective(objective), name))
         large = len(self.groups.size) * self.instance.blocks > 1500
-        for name in order[: 2 if large else None]:
+        few = dict.fromkeys([*order[:1], *(name for name in order if name == "program")])
+        for name in few if large else order:
             state = sound[name]
             before = state.objective(objective)
             state = self.polished(state, objective, ceiling=best.objective(objective) if best is not None else np.inf)
@@ -166,7 +171,7 @@ class Levels:
         limit = allowance(self.config, len(self.levels), value)
         self.limits[objective] = limit
         scale = form.scales[objective]
-        form.program.row(form.objectives[objective], upper=limit / scale * (1 + ROUNDING))
+        form.program.row(form.objective(objective), upper=limit / scale * (1 + ROUNDING))
         gap = max(value - proven, 0.0) / abs(value) if value else 0.0
         self.levels.append(Level(
             objective, value, proven, gap, seconds, epsilon, limit, value, form.name, form.exact[objective], surrogate,
@@ -212,6 +217,6 @@ def solve(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
     """The plan `zorba`."""
     check(instance)
     bound = Bound(instance)
-    if enumerable(bound):
+    if enumerable(bound, config.formulation):
         return by_enumeration(bound, config)
     return Levels(instance, config, seed).solve()

@@ -46,6 +46,14 @@ class Relaxation:
 
     phi: Linear
     curves: list[Curve]
+    shares: list[tuple[float, list[Linear]]]  # weight of a client, and h (or h′, or k) summed up to each block
+    released: list[Linear]
+
+    def divide(self, program: Program, reached: list[Linear]) -> None:
+        """Only clients that tune a block up to l can have divided themselves among the blocks up to l."""
+        for weight, so_far in self.shares:
+            for total, released, clients in zip(so_far, self.released, reached, strict=True):
+                program.row(weighted((weight, clients), (1.0, released), (-1.0, total)), lower=0)
 
     def tighten(self, program: Program, x: Floats, tolerance: float) -> bool:
         """Add the tangents that x misses; False when there is none."""
@@ -136,7 +144,9 @@ def add_relaxation(program: Program, bound: Bound, activation: Activation, scale
     c = constants(bound)
     blocks, n = instance.blocks, float(instance.clients)
     curves: list[Curve] = []
-    phi, sums = Linear(), [Linear() for _ in range(3)]
+    phi, sums = Linear(), [Linear() for _ in range(3)]  # Σ over the blocks so far of h, h′ and k
+    partial: list[list[Linear]] = [[], [], []]
+    released_so_far: list[Linear] = []
     both = c.curved + c.linear
     spread_costs = c.curved > 0
     inverse = np.where(spread_costs, 1 / np.where(spread_costs, c.curved, 1.0), 0.0)
@@ -189,6 +199,9 @@ def add_relaxation(program: Program, bound: Bound, activation: Activation, scale
         if trained is not None:
             program.row(weighted((1.0, row), (-g / scale, idle)), lower=0)
         phi.add(row)
+        for total, so_far in zip(sums, partial, strict=True):
+            so_far.append(weighted((1.0, total)))
+        released_so_far.append(weighted((1.0, released)))
     for total in sums:
         if total.terms:
             program.row(weighted((1.0, total), (-1.0, released)), upper=n)
@@ -198,7 +211,9 @@ def add_relaxation(program: Program, bound: Bound, activation: Activation, scale
             0, np.log(max(n, 2.0)) if np.isinf(top) else top, 4
         ):
             curve.cut(program, float(at))
-    return Relaxation(phi, curves)
+    weights = (1.0, 1.0, c.heaviest)
+    shares = [(w, so_far) for w, so_far in zip(weights, partial, strict=True) if so_far[-1].terms]
+    return Relaxation(phi, curves, shares, released_so_far)
 
 
 def _minus_log(v: float) -> tuple[float, float]:

@@ -197,32 +197,40 @@ class Search:
         return True
 
     def swap(self, g: int, width: int) -> bool:
-        """Exchange one block of group g for another."""
+        """Exchange one block of group g for another: the `width` pairs that promise most are tried exactly."""
         s = self.state
-        now = s.objective(self.objective)
-        if not s.rows[g].any():
+        row, size = s.rows[g].copy(), s.groups.size[g]
+        out = np.flatnonzero(row & (s.coverage - size >= self.instance.coverage - 1e-9))
+        into = np.flatnonzero(~row)
+        if len(out) == 0 or len(into) == 0:
             return False
-        values, _, _ = self.changes(g, loose=True)
-        mine = np.flatnonzero(s.rows[g])
-        size = s.groups.size[g]
-        order = mine[np.argsort(values[mine], kind="stable")][:width]
-        best, choice = now - TINY * abs(now), (-1, -1)
-        for out in order:
-            if s.coverage[out] - size < self.instance.coverage[out] - 1e-9:
-                continue
-            s.apply(g, int(out))
-            new, _, allowed = self.changes(g)
-            new = np.where(allowed & ~s.rows[g], new, np.inf)
-            new[out] = np.inf
-            into = int(np.argmin(new))
-            if new[into] < best:
-                best, choice = float(new[into]), (int(out), into)
-            s.apply(g, int(out))
-        if choice[0] < 0:
-            return False
-        s.apply(g, choice[0])
-        s.apply(g, choice[1])
-        return True
+        pairs = np.stack(np.meshgrid(out, into, indexing="ij"), axis=-1).reshape(-1, 2)
+        rows = np.repeat(row[None], len(pairs), axis=0)
+        rows[np.arange(len(pairs)), pairs[:, 0]] = False
+        rows[np.arange(len(pairs)), pairs[:, 1]] = True
+        now, phi = s.objective(self.objective), s.flips(g)
+        rise = phi[pairs[:, 0]] + phi[pairs[:, 1]]  # but for what the two blocks have to do with each other
+        if self.objective == "convergence":
+            promise = rise
+        else:
+            cost = self.instance.vram.of(rows) if self.objective == "vram" else self.instance.compute(rows)
+            before = s.vram[g] if self.objective == "vram" else s.compute[g]
+            slack = self.limits.get("convergence", np.inf) - s.per_block.sum()
+            promise = np.where(rise <= slack, cost - before, np.inf)
+        fits = self.instance.vram.of(rows) <= s.groups.budget[g]
+        promise = np.where(fits & (promise < 0), promise, np.inf)
+        for pair in np.argsort(promise, kind="stable")[:width]:
+            if not np.isfinite(promise[pair]):
+                break
+            self.toggle(g, pairs[pair])
+            if s.objective(self.objective) < now - TINY * abs(now) and self.admissible(g):
+                return True
+            self.toggle(g, pairs[pair])
+        return False
+
+    def toggle(self, g: int, blocks: NDArray[np.int64]) -> None:
+        for block in blocks:
+            self.state.apply(g, int(block))
 
     def trade(self, g: int, h: int) -> bool:
         """Give a block of g to h, perhaps for one of h's that g lacks; moves coverage alone cannot make."""

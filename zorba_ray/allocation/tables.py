@@ -47,7 +47,8 @@ def add_tables(
                 overlap = overlaps[(min(block, q), max(block, q))]
                 phi.add(_pair(program, bound, block, q, values, chosen, overlap, scale))
         for k, row in enumerate(held):
-            phi.add(_held(program, bound, block, k, values, chosen, row[block], scale, own))
+            if len(bound.members[k]):
+                phi.add(_held(program, bound, block, k, values, chosen, row[block], scale, own))
     return phi
 
 
