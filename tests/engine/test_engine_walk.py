@@ -14,7 +14,7 @@ from model.tiny_models import FAMILIES, block_model, head_of, make_batch, pertur
 
 from zorba_ray.engine import CLEAN, Path, Version, Work, evaluate
 from zorba_ray.engine.trie import Node
-from zorba_ray.model import Block, BlockModel, HeadSpec
+from zorba_ray.model import Block, BlockModel, HeadSpec, build_model, export_weights
 from zorba_ray.model import head as head_module
 from zorba_ray.noise import Direction, combine_reference
 from zorba_ray.tasks.batch import Batch
@@ -198,3 +198,16 @@ def test_language_modelling_over_many_positions() -> None:
     finally:
         head_module.LOGIT_BYTES = limit
     assert sliced.losses[0] == pytest.approx(whole.losses[0], rel=1e-6) and sliced.correct == whole.correct
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_offloaded_blocks_give_the_same_bits(precision: str) -> None:
+    keys = with_keys(precision=precision)
+    resident = block_model("opt", keys)
+    streamed = build_model(resident.spec, export_weights(resident), offloaded={0, 2})
+    assert [block.offloaded for block in streamed.blocks] == [True, False, True]
+    paths = tuple((CLEAN, version(p), version(p) if p else CLEAN) for p in range(3))
+    works = [Work(make_batch(seed=seed), paths) for seed in range(2)]
+    for a, b in zip(*(evaluate(m, works, "gaussian", PLENTY) for m in (resident, streamed)), strict=True):
+        assert a.losses.tobytes() == b.losses.tobytes()
+    assert all(shows_base(block) for block in streamed.blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from zorba_ray.engine.version import Version
 from zorba_ray.model import Block, BlockModel
@@ -25,7 +26,7 @@ class Showing:
             return
         if self._block is not None and self._block is not block:
             self.base()
-        if not version and self._model.precision == torch.float32:
+        if not version and self._model.precision == torch.float32 and not block.offloaded:
             block.point(block.base)
         else:
             self._write(block, version)
@@ -36,16 +37,25 @@ class Showing:
         scratch = self._model.get_scratch()
         cut, size = block.matrix_size, block.size
         if scratch.matrices.dtype == torch.float32:
-            combine(scratch.matrices[:size], block.vector, version, block.noise_id, self._kind)
+            self._combine(scratch.matrices[:size], block, version, 0)
         else:
             if cut:
-                combine(scratch.matrices[:cut], block.vector[:cut], version, block.noise_id, self._kind)
+                self._combine(scratch.matrices[:cut], block, version, 0)
             if size > cut:
-                others = scratch.others[: size - cut]
-                combine(others, block.vector[cut:], version, block.noise_id, self._kind, offset=cut)
+                self._combine(scratch.others[: size - cut], block, version, cut)
         block.point(scratch.views[block.index])
         pack(block.packed)
         self.written += 1
+
+    def _combine(self, out: Tensor, block: Block, version: Version, start: int) -> None:
+        """One part of the scratch; an offloaded vector comes from host memory for as long as it takes."""
+        source = block.vector[start : start + out.numel()]
+        if block.offloaded:
+            if not version:
+                out.copy_(source)
+                return
+            source = source.to(out.device)
+        combine(out, source, version, block.noise_id, self._kind, offset=start)
 
     def base(self) -> None:
         if self._block is not None:

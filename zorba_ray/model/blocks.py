@@ -25,6 +25,7 @@ class Block:
     names: list[str]  # of the parameters, in the order of the vector
     parameters: list[nn.Parameter]
     base: list[Tensor]  # views of `vector`, one per parameter
+    offloaded: bool  # the vector stays in host memory and is copied to the scratch whenever the block is visited
     packed: list[nn.Parameter]  # matrices that are laid out anew for fast products whenever a version is shown
 
     @property
@@ -48,17 +49,21 @@ class Block:
 
 def make_block(
     index: int, name: str, noise_id: int, named: Sequence[tuple[str, nn.Parameter]], matrices: set[int],
-    device: torch.device,
+    device: torch.device, offloaded: bool = False,
 ) -> Block:
     """Move unique trainable parameters into one flat vector, matrices first, and leave them as views of it."""
     order = sorted(named, key=lambda item: id(item[1]) not in matrices)
     matrix_size = sum(parameter.numel() for _, parameter in order if id(parameter) in matrices)
-    vector = torch.empty(sum(parameter.numel() for _, parameter in order), dtype=torch.float32, device=device)
+    count = sum(parameter.numel() for _, parameter in order)
+    where = torch.device("cpu") if offloaded else device
+    pinned = offloaded and device.type == "cuda"
+    vector = torch.empty(count, dtype=torch.float32, device=where, pin_memory=pinned)
     block = Block(
         index, name, noise_id, vector, matrix_size,
         names=[name for name, _ in order],
         parameters=[parameter for _, parameter in order],
         base=[parameter.data for _, parameter in order],
+        offloaded=offloaded,
         packed=[],
     )
     views = block.views(vector[:matrix_size], vector[matrix_size:])

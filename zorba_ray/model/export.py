@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ def export_weights(model: BlockModel) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def build_model(spec: ModelSpec, weights: Mapping[str, NDArray[Any]], device: str = "cpu") -> BlockModel:
+def build_model(
+    spec: ModelSpec, weights: Mapping[str, NDArray[Any]], device: str = "cpu", offloaded: Collection[int] = ()
+) -> BlockModel:
     """The model that was exported, without any file. Block vectors are private copies; frozen arrays are only read."""
     import transformers
 
@@ -53,7 +55,7 @@ def build_model(spec: ModelSpec, weights: Mapping[str, NDArray[Any]], device: st
     prototype = None
     if "prototype.weight" in tensors:
         prototype = Prototype(tensors["prototype.weight"], tensors["prototype.bias"])
-    return assemble(module, spec, torch.device(device), prototype)
+    return assemble(module, spec, torch.device(device), prototype, offloaded)
 
 
 def save_folder(model: BlockModel, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ def open_config(config: ModelConfig) -> Any:
         raise ConfigError(f"model.path: cannot open {config.path!r}: {_first_line(error)}") from error
 
 
-def load_model(config: ModelConfig, head: HeadSpec, *, seed: int = 0, device: str = "cpu") -> BlockModel:
-    """Read weights (safetensors only) and divide the model into blocks."""
+def load_model(
+    config: ModelConfig, head: HeadSpec, *, seed: int = 0, device: str = "cpu", offloaded: Collection[int] = ()
+) -> BlockModel:
+    """Read weights (safetensors only) and divide the model into blocks; `offloaded` columns stay in host memory."""
     import transformers
 
     transformers_config = open_config(config)
@@ -55,10 +58,13 @@ def load_model(config: ModelConfig, head: HeadSpec, *, seed: int = 0, device: st
         head=head,
         seed=seed,
     )
-    return from_module(module, spec, device, missing=set(info["missing_keys"]))
+    return from_module(module, spec, device, offloaded, missing=set(info["missing_keys"]))
 
 
-def from_module(module: nn.Module, spec: ModelSpec, device: str = "cpu", missing: set[str] | None = None) -> BlockModel:
+def from_module(
+    module: nn.Module, spec: ModelSpec, device: str = "cpu", offloaded: Collection[int] = (),
+    missing: set[str] | None = None,
+) -> BlockModel:
     """Divide a transformers model that is in memory; its weights are moved, not copied."""
     module.eval()
     if missing:
@@ -67,7 +73,7 @@ def from_module(module: nn.Module, spec: ModelSpec, device: str = "cpu", missing
         parts = find_parts(module, *probe_batch(module))
         inject_adapters(module, parts.prefix, spec.config.lora)
         initialise_adapters(module, spec.seed)
-    return assemble(module, spec, torch.device(device))
+    return assemble(module, spec, torch.device(device), offloaded=offloaded)
 
 
 def choose_class(transformers_config: Any, head: HeadSpec) -> tuple[str, HeadSpec]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,25 +71,26 @@ class BlockModel:
 
 
 def assemble(
-    module: nn.Module, spec: ModelSpec, device: torch.device, prototype: Prototype | None = None
+    module: nn.Module, spec: ModelSpec, device: torch.device, prototype: Prototype | None = None,
+    offloaded: Collection[int] = (),
 ) -> BlockModel:
     """Find the parts, prove that they make up the model, and give every block its flat vector.
 
     Adapters, if any, are already in the module. Without a `prototype` its vectors are begun from the label sentences.
+    Everything goes to `device` but the blocks of the `offloaded` columns.
     """
     module.eval()
     module.requires_grad_(False)
     config_of(module).use_cache = False
-    module.to(device)
     ids, mask = probe_batch(module)
     parts = find_parts(module, ids, mask)
     hidden, context = run_stem(module, parts, ids, mask)
     head = prove_head(module, parts, spec.head, ids, mask)
     if spec.head.kind == "prototype":
         if prototype is None:
-            prototype = begin_prototype(module, parts, head, spec.head.sentences, device)
-        head.prototype = prototype.to(device)
-    blocks, stages = _divide(module, parts, head, spec.config, device)
+            prototype = begin_prototype(module, parts, head, spec.head.sentences)
+        head.prototype = prototype
+    blocks, stages = _divide(module, parts, head, spec.config, device, offloaded)
     precision = DTYPES[spec.config.precision]
     if precision != torch.float32:
         _go_low(module, blocks, precision)
@@ -100,19 +101,19 @@ def assemble(
         accept_few_bits(inside, keep=True)
         if not _bears_few_bits(parts, blocks, hidden, context, precision):
             accept_few_bits(module.modules(), keep=False)
+    _place([module] if head.prototype is None else [module, head.prototype], blocks, device)
     return BlockModel(
         module, parts, head, blocks, stages, spec, precision, device,
         hidden_size=int(hidden.shape[-1]), mask_bytes=_mask_bytes(context, ids),
     )
 
 
-def begin_prototype(
-    module: nn.Module, parts: Parts, head: Head, sentences: Sequence[Sequence[int]], device: torch.device
-) -> Prototype:
+def begin_prototype(module: nn.Module, parts: Parts, head: Head, sentences: Sequence[Sequence[int]]) -> Prototype:
     """One vector per label: the embedding of its label sentence."""
     if not sentences:
         raise ConfigError("task.words: an encoder needs one label sentence per label")
     rows = []
+    device = next(module.parameters()).device
     with torch.no_grad():
         for sentence in sentences:
             ids = torch.tensor([list(sentence)], device=device)
@@ -125,7 +126,7 @@ def begin_prototype(
 
 
 def _divide(
-    module: nn.Module, parts: Parts, head: Head, config: ModelConfig, device: torch.device
+    module: nn.Module, parts: Parts, head: Head, config: ModelConfig, device: torch.device, offloaded: Collection[int]
 ) -> tuple[list[Block], list[Stage]]:
     """Blocks and stages: which parameters train, in which block, in which order."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
@@ -163,7 +164,8 @@ def _divide(
     by_id: dict[int, Block] = {}
     for name, noise_id, named in sources:
         if named:
-            by_id[noise_id] = make_block(len(blocks), name, noise_id, named, matrices, device)
+            away = len(blocks) in offloaded
+            by_id[noise_id] = make_block(len(blocks), name, noise_id, named, matrices, device, away)
             blocks.append(by_id[noise_id])
     stem_block = by_id.get(0) if visited_by_stem else None
     head_block = by_id.get(last, by_id.get(0) if visited_by_head else None)
@@ -207,16 +209,30 @@ def _go_low(module: nn.Module, blocks: Sequence[Block], precision: torch.dtype) 
             parameter.data = parameter.data.to(precision)
 
 
+def _place(modules: Sequence[nn.Module], blocks: Sequence[Block], device: torch.device) -> None:
+    """Move what is not a block's to the device; blocks are where they belong already."""
+    in_blocks = {id(parameter) for block in blocks for parameter in block.parameters}
+    for module in modules:
+        for parameter in module.parameters():
+            if id(parameter) not in in_blocks:
+                parameter.data = parameter.data.to(device)
+        for child in module.modules():
+            for name, buffer in child._buffers.items():
+                if buffer is not None:
+                    child._buffers[name] = buffer.to(device)
+
+
 def _bears_few_bits(
     parts: Parts, blocks: Sequence[Block], hidden: Tensor, context: Context, precision: torch.dtype
 ) -> bool:
     """Whether every layer runs with products that answer in few bits, and still hands on float32."""
     by_parameter = {id(parameter): block for block in blocks for parameter in block.parameters}
+    where = hidden.device
     for index, layer in enumerate(parts.layers):
         shown = {by_parameter[id(p)].index: by_parameter[id(p)] for p in layer.parameters() if id(p) in by_parameter}
         for block in shown.values():
             cut = block.matrix_size
-            block.point(block.views(block.vector[:cut].to(precision), block.vector[cut:]))
+            block.point(block.views(block.vector[:cut].to(where, precision), block.vector[cut:].to(where)))
         try:
             with torch.no_grad():
                 output = run_layer(parts, index, hidden, context)
