@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 import ray
+import ray.data
 
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
+from zorba_ray.results.stream import table
+from zorba_ray.results.summary import read_summary
 from zorba_ray.rounds.folder import LEDGER
 from zorba_ray.rounds.local import LocalBackend
+from zorba_ray.rounds.loop import Diverged
 from zorba_ray.rounds.prepare import build_host, prepare
 from zorba_ray.rounds.replay import replayed_model
 from zorba_ray.rounds.session import Session
@@ -25,34 +29,41 @@ from zorba_ray.runtime.pool import Pool
 
 pytestmark = pytest.mark.ray
 
-SMALL = ["clients.count=4", "rounds=5", "evaluation.every=2", "evaluation.examples=96", "zo.directions=3", "seed=5"]
+SMALL = [
+    "clients.count=4", "rounds=5", "zo.directions=3", "seed=5", "allocation.plan=cyclic",
+    "evaluation.every=2", "evaluation.examples=96",
+]  # fmt: skip
 
 
 def config_of(*overrides: str) -> Config:
     return load_config(None, [*SMALL, *overrides])
 
 
-def run_on_ray(folder: Path, *overrides: str, rounds: int | None = None, resume: bool = False) -> bytes:
-    """A run by a real driver actor on real client actors; the ledger's bytes. `rounds`: stop after about so many."""
-    driver = ray.remote(Driver).options(num_cpus=0).remote(config_of(*overrides), str(folder), resume)
-    done = answer(driver.prepare.remote()).rounds_done
-    while events := answer(driver.advance.remote()):
-        done += sum(event.kind == "round" for event in events)
-        if rounds is not None and done >= rounds:
-            break
-    answer(driver.finish.remote(rounds is not None, "", 1.0))
+def run_on_ray(folder: Path, *overrides: str) -> bytes:
+    """A run by a real driver actor on real client actors; the ledger's bytes."""
+    driver = ray.remote(Driver).options(num_cpus=0).remote(config_of(*overrides), str(folder), False)
+    answer(driver.prepare.remote())
+    while answer(driver.advance.remote()):
+        pass
+    answer(driver.finish.remote(False, "", 1.0))
     ray.kill(driver)
     return (folder / LEDGER).read_bytes()
 
 
-def run_in_process(folder: Path, *overrides: str) -> bytes:
+def run_in_process(folder: Path, *overrides: str, resume: bool = False, stop_after: int | None = None) -> bytes:
     """The oracle: the same run in this process, without Ray."""
     config = config_of(*overrides)
-    prepared = prepare(config)
-    session = Session(config, prepared, folder, resume=False)
-    for _ in session.events(LocalBackend(build_host(prepared.base, "cpu"), prepared.test_examples)):
-        pass
-    session.ledger.close()
+    prepared = prepare(config, folder if resume else None)
+    session = Session(config, prepared, folder, resume)
+    host = build_host(prepared.base, "cpu")
+    host.apply(session.steps)
+    events = session.events(LocalBackend(host, prepared.test_examples))
+    try:
+        for event in events:
+            if event.kind == "round" and event.round + 1 == stop_after:
+                break
+    finally:
+        session.finish("cohort", {}, host.digest(), 1.0, interrupted=stop_after is not None, stopped="")
     return (folder / LEDGER).read_bytes()
 
 
@@ -105,14 +116,36 @@ def test_a_client_killed_in_mid_round_changes_nothing(
     assert (tmp_path / LEDGER).read_bytes() == oracle
     for member in driver.backend.pool.members:
         ray.kill(member.actor)
+    rows = ray.data.read_parquet(str(tmp_path / "records"))
+    assert rows.filter(lambda row: row["kind"] == "client").count() == 5 * 4
 
 
+@pytest.mark.parametrize("stop_after", [1, 2, 4])
 @pytest.mark.parametrize("lose_records", [False, True])
-def test_a_resumed_run_arrives_at_the_same_bytes(local_ray: None, tmp_path: Path, oracle: bytes, lose_records: bool):
-    partial = run_on_ray(tmp_path, rounds=1)
-    assert len(partial) < len(oracle), "the run should have been interrupted before its end"
+def test_a_resumed_run_arrives_at_the_same_bytes(tmp_path: Path, oracle: bytes, stop_after: int, lose_records: bool):
+    assert len(run_in_process(tmp_path, stop_after=stop_after)) < len(oracle)
+    assert read_summary(tmp_path).interrupted
     if lose_records:
         for part in (tmp_path / "records").glob("*.parquet"):
             part.unlink()
-    assert run_on_ray(tmp_path, resume=True) == oracle
-    assert len(read_ledger(tmp_path / LEDGER).entries) == 5
+    assert run_in_process(tmp_path, resume=True) == oracle
+    assert read_summary(tmp_path).rounds_done == 5
+    rows = table(tmp_path).to_pylist()
+    assert [row["round"] for row in rows if row["kind"] == "round"] == [0, 1, 2, 3, 4]
+    assert [row["round"] for row in rows if row["kind"] == "evaluation"] == [0, 2, 4, 5]
+    assert len([row for row in rows if row["kind"] == "client"]) == 5 * 4
+
+
+def test_a_diverging_run_stops_with_its_last_good_state(tmp_path: Path):
+    with pytest.raises(Diverged, match=r"diverged at round \d+: .*Lower step\.lr") as caught:
+        run_in_process(tmp_path, "step.lr=3.0", "rounds=30", "guard.loss_multiple=1.05")
+    assert "\n" not in str(caught.value)
+    ledger = read_ledger(tmp_path / LEDGER)
+    summary = read_summary(tmp_path)
+    assert 0 < len(ledger.entries) == summary.rounds_done < 30
+    assert replayed_model(tmp_path).sha256 == summary.model_sha256
+
+
+def test_private_noise_is_the_same_wherever_it_is_computed(local_ray: None, tmp_path: Path):
+    private = ["zo.shared=false", "clients.participants=3", "rounds=3", "allocation.rotate=true"]
+    assert run_on_ray(tmp_path / "ray", *private) == run_in_process(tmp_path / "here", *private)
