@@ -43,15 +43,13 @@ def ignored(config: Config) -> list[str]:
         if changed:
             lines.append(f"{name} has no effect: {because}")
 
-    clients, model, task, runtime = config.clients, config.model, config.task, config.runtime
+    clients, model, runtime = config.clients, config.model, config.runtime
     unused(model.lora != default.model.lora and model.trainable != "lora", "model.lora", "model.trainable is not lora")
     unused(bool(model.groups) and model.trainable != "groups", "model.groups", "model.trainable is not groups")
     unused(clients.alpha != default.clients.alpha and clients.partition != "dirichlet", "clients.alpha",
            f"clients.partition is {clients.partition}")
     unused(bool(clients.partition_column) and clients.partition != "natural", "clients.partition_column",
            f"clients.partition is {clients.partition}")
-    unused(bool(task.train or task.test) and task.name != "files", "task.train and task.test",
-           f"task.name is {task.name}, not files")
     unused(runtime.actors > 0 and config.placement == "per_client", "runtime.actors", "placement is per_client")
     unused(config.step.final != default.step.final and config.step.schedule == "constant", "step.final",
            "step.schedule is constant")

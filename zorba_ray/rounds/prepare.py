@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.engine import count_edges
 from zorba_ray.ledger import BlockInfo, Header
 from zorba_ray.methods import METHODS
-from zorba_ray.model import BlockModel, HeadSpec, build_model, export_weights, load_model
+from zorba_ray.model import BlockModel, build_model, export_weights, load_model
 from zorba_ray.model.shape import model_shape
 from zorba_ray.rounds.folder import ALLOCATION
 from zorba_ray.rounds.host import Host, vectors_sha256
@@ -72,13 +72,7 @@ class Prepared:
 
 def load_base_model(config: Config, task: Task) -> BlockModel:
     """The model of a run before its first round; the base that the ledger refers to."""
-    return load_model(config.model, head_of(config, task), seed=config.seed)
-
-
-def head_of(config: Config, task: Task) -> HeadSpec:
-    """How this task's loss is read off the model."""
-    loss: Literal["label_words", "vocabulary"] = "vocabulary" if config.task.loss == "vocabulary" else "label_words"
-    return HeadSpec(task.kind, label_ids=task.label_ids, sentences=task.sentences, loss=loss)
+    return load_model(config.model, task.head(config.task.loss), seed=config.seed)
 
 
 def prepare(config: Config, resume: Path | None = None) -> Prepared:
@@ -89,7 +83,7 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
-    shape = model_shape(model, config.clients.batch, int(task.train.lengths.max()))
+    shape = model_shape(model, config.clients.batch, task.max_tokens)
     instance = instance_from(config, shape, budgets, weights)
     if resume is None:
         plan = make_plan(instance, config.allocation, config.seed)
