@@ -141,8 +141,8 @@ class AllocationConfig:
         "auto", "program by client × block, or by classes of equal budget; auto: whichever is smaller",
         ("auto", "direct", "classes"),
     )
-    time_limit: float = key(60.0, "seconds for each level of the program")
-    mip_gap: float = key(1e-4, "relative gap at which the solver may stop")
+    time_limit: float = key(30.0, "seconds for each level of the program")
+    mip_gap: float = key(1e-3, "relative gap at which the solver may stop")
 
 
 @dataclass
