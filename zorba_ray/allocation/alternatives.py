@@ -23,70 +23,83 @@ def alternative(name: str, instance: Instance, seed: int) -> Matrix:
     bottom    likewise from the stem end up.
     random    each client takes blocks in an order of its own, drawn from the seed, as long as they fit.
     cyclic    each client goes on where the one before it stopped, as many blocks in a row as fit.
-    greedy    like random, but each client first takes the blocks that are furthest from their coverage, then the
-              least covered; clients with small budgets choose first.
+    greedy    each client first takes the blocks that are short of coverage, the large ones first, then the least
+              covered; clients with small budgets choose first.
     one_each  each client one block, the least covered of those that fit it; smallest budgets first.
     """
     n, blocks = instance.clients, instance.blocks
     if name == "full":
         return np.ones((n, blocks), dtype=bool)
+    fill = Filler(instance)
     if name in ("top", "bottom"):
-        order = np.arange(blocks)[:: -1 if name == "top" else 1]
-        rows = {budget: fill(instance, budget, order) for budget in np.unique(instance.budgets)}
+        order = list(range(blocks))[:: -1 if name == "top" else 1]
+        rows = {budget: fill(budget, order) for budget in np.unique(instance.budgets)}
         return np.stack([rows[budget] for budget in instance.budgets])
     if name == "random":
-        orders = generator(seed, Domain.ALLOCATION).permuted(np.tile(np.arange(blocks), (n, 1)), axis=1)
-        return np.stack([fill(instance, b, order) for b, order in zip(instance.budgets, orders, strict=True)])
+        orders = generator(seed, Domain.ALLOCATION).permuted(np.tile(np.arange(blocks), (n, 1)), axis=1).tolist()
+        return np.stack([fill(b, order) for b, order in zip(instance.budgets, orders, strict=True)])
     if name == "cyclic":
-        return cyclic(instance)
-    return balanced(instance, limit=1 if name == "one_each" else blocks)
+        return cyclic(instance, fill)
+    return balanced(instance, fill, limit=1 if name == "one_each" else blocks)
 
 
-def fill(instance: Instance, budget: float, order: Iterable[int], limit: int | None = None) -> NDArray[np.bool_]:
-    """Activate blocks in the given order as long as the next one fits, skipping those that do not."""
-    vram = instance.vram
-    row = np.zeros(vram.blocks, dtype=bool)
-    kept, saved, taken = vram.fixed + vram.frozen.sum(), vram.active - vram.frozen, 0
-    for block in order:
-        row[block] = True
-        buffer = np.where(row, vram.scratch, vram.transit).max()
-        if kept + saved[block] + buffer <= budget and vram.of(row) <= budget:
-            kept += saved[block]
-            taken += 1
-            if taken == limit:
-                break
-        else:
-            row[block] = False
-    return row
+class Filler:
+    """Activates blocks in a given order as long as they fit; plain numbers, because it is called N times."""
 
+    def __init__(self, instance: Instance):
+        vram = instance.vram
+        self.blocks = vram.blocks
+        self.base = vram.fixed + float(vram.frozen.sum())
+        self.saved: list[float] = (vram.active - vram.frozen).tolist()
+        self.scratch: list[float] = vram.scratch.tolist()
+        self.transit: list[float] = vram.transit.tolist()
+        self.by_transit: list[int] = np.argsort(-vram.transit, kind="stable").tolist()
 
-def cyclic(instance: Instance) -> Matrix:
-    rows, start = [], 0
-    for budget in instance.budgets:
-        row = np.zeros(instance.blocks, dtype=bool)
-        for step in range(instance.blocks):
-            block = (start + step) % instance.blocks
+    def __call__(
+        self, budget: float, order: Iterable[int], limit: int | None = None, stop: bool = False
+    ) -> NDArray[np.bool_]:
+        """Blocks that do not fit are skipped, or with `stop` end the filling."""
+        row = [False] * self.blocks
+        used, largest, first, taken = self.base, 0.0, 0, 0
+        for block in order:
             row[block] = True
-            if instance.vram.of(row) > budget:
+            after = first
+            while after < self.blocks and row[self.by_transit[after]]:
+                after += 1
+            transit = self.transit[self.by_transit[after]] if after < self.blocks else 0.0
+            scratch = max(largest, self.scratch[block])
+            if used + self.saved[block] + max(scratch, transit) <= budget:
+                used, largest, first, taken = used + self.saved[block], scratch, after, taken + 1
+                if taken == limit:
+                    break
+            else:
                 row[block] = False
-                break
-        rows.append(row)
-        start = (start + int(row.sum())) % instance.blocks
+                if stop:
+                    break
+        return np.array(row)
+
+
+def cyclic(instance: Instance, fill: Filler) -> Matrix:
+    rows, start, blocks = [], 0, instance.blocks
+    known: dict[tuple[float, int], NDArray[np.bool_]] = {}
+    for budget in instance.budgets.tolist():
+        if (budget, start) not in known:
+            known[budget, start] = fill(budget, [(start + step) % blocks for step in range(blocks)], stop=True)
+        rows.append(known[budget, start])
+        start = (start + int(rows[-1].sum())) % blocks
     return np.stack(rows)
 
 
-def balanced(instance: Instance, limit: int) -> Matrix:
-    """Rows filled with the blocks that are short of coverage, then with the least covered; small budgets first."""
+def balanced(instance: Instance, fill: Filler, limit: int) -> Matrix:
+    """Rows filled with the blocks that are short of coverage, then with the least covered; small budgets first, and
+    large blocks first among equals."""
     matrix = np.zeros((instance.clients, instance.blocks), dtype=bool)
     covered = np.zeros(instance.blocks, dtype=np.int64)
-    alone = instance.vram.alone()
-    for n in np.lexsort((np.arange(instance.clients), instance.budgets)):
-        lacking = np.maximum(instance.coverage - covered, 0)
-        order = np.lexsort((np.arange(instance.blocks), covered, -alone, lacking == 0))
-        matrix[n] = fill(instance, instance.budgets[n], order if limit > 1 else _least(covered, lacking, alone), limit)
+    alone = -instance.vram.alone()
+    for n in np.argsort(instance.budgets, kind="stable"):
+        enough = covered >= instance.coverage
+        order = np.lexsort((alone, covered, enough) if limit == 1 else (covered, alone, enough) if not enough.all()
+                           else (alone, covered))
+        matrix[n] = fill(float(instance.budgets[n]), order.tolist(), limit)
         covered += matrix[n]
     return matrix
-
-
-def _least(covered: NDArray[np.int64], lacking: NDArray[np.int64], alone: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.lexsort((np.arange(len(covered)), -alone, covered, lacking == 0)).astype(np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -15,14 +16,16 @@ from zorba_ray.allocation.formulation import Formulation, formulate
 from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.plan import Level, Plan, describe
-from zorba_ray.allocation.search import Search, State, make_groups, repair
-from zorba_ray.allocation.solver import Solved
+from zorba_ray.allocation.search import Search, State, groups_of_rows, make_groups, repair
+from zorba_ray.allocation.solver import NODES, Solved
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
 
-GROUPS = 240  # rows that the search handles at once; fewer clients than twice that are searched one by one
+GROUPS = 5  # per block: rows that the search handles at once; fewer clients than twice that are searched one by one
+LEAST_GROUPS = 160
 ROUNDING = 1e-9  # of a limit
 CUT_ROUNDS = 15
+NODES_OF_UNDERESTIMATE = 100  # more would prove little: what Φ is underestimated by is not in the tree
 
 
 @dataclass
@@ -48,7 +51,8 @@ class Levels:
         self.instance, self.config, self.seed = instance, config, seed
         self.bound = Bound(instance)
         self.worst = config.vram == "worst"
-        self.groups = make_groups(self.bound, GROUPS if instance.clients > 2 * GROUPS else 2 * GROUPS)
+        most = max(GROUPS * instance.blocks, LEAST_GROUPS)
+        self.groups = make_groups(self.bound, most if instance.clients > 2 * most else 2 * most)
         self.effort = effort(len(self.groups.size), instance.blocks)
         self.limits: dict[str, float] = {}
         self.levels: list[Level] = []
@@ -71,11 +75,17 @@ class Levels:
                 previous = solved.x
             state, used = self.best(objective, state, candidates)
             value = state.objective(objective)
+            ruled, rule, matrix = self.best_rule(objective) if i == 0 else (np.inf, "", None)
+            if ruled < value:
+                value, used = ruled, rule
             proven = min(solved.bound * form.scales[objective], value)
             if objective == "convergence" and i == 0:
                 lower = proven
             surrogate = solved.value * form.scales[objective]
             self.close(form, objective, value, proven, surrogate, solved, used, time.perf_counter() - began)
+            if matrix is not None and not self.within(state):  # ε does not cover the difference to the groups' plan
+                self.groups, rows = groups_of_rows(self.bound, matrix)
+                state = State(self.bound, self.groups, rows, self.worst)
         assert state is not None
         if self.config.order[0] != "convergence":
             loose = formulate(self.bound, self.config.formulation, self.worst, scales)
@@ -104,20 +114,20 @@ class Levels:
         """Minimise the surrogate within the limits: the linear relaxation first, until its tangents hold, then HiGHS's
         branch and bound, twice at most."""
         program, goal = form.program, form.objective(objective)
-        left = self.config.time_limit
+        left, bound = self.config.time_limit, -np.inf
+        solved: Solved | None = None
         if form.relaxation is not None:
             for _ in range(CUT_ROUNDS):
                 solved = program.relax(goal, left)
-                left = max(left - solved.seconds, 0.05)
+                left, bound = max(left - solved.seconds, 0.05), max(bound, solved.bound)
                 if solved.x is None or not form.relaxation.tighten(program, solved.x, 1e-4):
                     break
-        if any(program.integer):
-            solved = program.solve(goal, left, self.config.mip_gap, start)
-            left = max(left - solved.seconds, 0.05)
-            relaxation, x = form.relaxation, solved.x
-            if relaxation is not None and x is not None and relaxation.tighten(program, x, 1e-3):
-                again = program.solve(goal, left, self.config.mip_gap, x)
-                solved = again if again.x is not None else solved
+        if solved is None or any(program.integer):
+            nodes = NODES if form.relaxation is None else NODES_OF_UNDERESTIMATE
+            solved = program.solve(goal, left, self.config.mip_gap, start, nodes)
+            bound = max(bound, solved.bound)
+            gap = max(solved.value - bound, 0.0) / max(abs(solved.value), 1e-300) if solved.x is not None else np.inf
+            solved = replace(solved, bound=bound, gap=gap)
         if solved.status == "infeasible" and not self.levels:
             raise ConfigError(explain(self.instance))
         return solved
@@ -127,7 +137,7 @@ class Levels:
         best, used = (self.polished(incumbent, objective), "search") if incumbent is not None else (None, "")
         states = {name: State(self.bound, self.groups, rows, self.worst) for name, rows in candidates.items()}
         sound = {name: state for name, state in states.items() if self.sound(state) or repair(state)}
-        order = sorted(sound, key=lambda name: (not self.within(sound[name]), sound[name].objective(objective), name))
+        order = sorted(sound, key=lambda each: (not self.within(sound[each]), sound[each].objective(objective), each))
         large = len(self.groups.size) * self.instance.blocks > 1500
         few = dict.fromkeys([*order[:1], *(name for name in order if name == "program")])
         for name in few if large else order:
@@ -140,6 +150,22 @@ class Levels:
         if best is None:
             raise ConfigError(explain(self.instance))
         return best, used
+
+    def best_rule(self, objective: str) -> tuple[float, str, Matrix | None]:
+        """Large instances are searched in groups: what the simple rules do for the clients themselves, at best."""
+        best: tuple[float, str, Matrix | None] = (np.inf, "", None)
+        if len(self.groups.size) < self.instance.clients:
+            for name, matrix in self.rules.items():
+                value = objective_of(self.bound, matrix, objective, self.worst)
+                if value < best[0]:
+                    best = value, name, matrix
+        return best
+
+    @cached_property
+    def rules(self) -> dict[str, Matrix]:
+        """The simple rules' plans that keep budgets and coverage."""
+        plans = {name: alternative(name, self.instance, self.seed) for name in NAMES}
+        return {name: matrix for name, matrix in plans.items() if not self.instance.infeasible(matrix)}
 
     def sound(self, state: State) -> bool:
         covered = state.coverage >= self.instance.coverage - 1e-9
@@ -181,7 +207,35 @@ class Levels:
     def finish(self, state: State, lower: float) -> Plan:
         matrix = self.groups.deal(state.rows)
         levels = tuple(replace(level, final=state.objective(level.objective)) for level in self.levels)
+        self.compare(matrix)
         return describe("zorba", matrix, self.bound, levels, tuple(self.messages), lower)
+
+    def compare(self, matrix: Matrix) -> None:
+        """Say where a simple rule is as good, and who tunes nothing."""
+        first = self.levels[0]
+        for name, other in self.rules.items():
+            value = objective_of(self.bound, other, first.objective, self.worst)
+            if value <= first.value * (1 + 1e-6):
+                self.messages.append(f"{name} alone is as good at the first level ({first.objective} {value:.6g})")
+            if (other == matrix).all():
+                self.messages.append(f"the plan is {name}")
+        idle = int((~matrix.any(axis=1)).sum())
+        if idle:
+            self.messages.append(
+                f"{idle} of {len(matrix)} clients tune nothing: what ε grants is spent on doing without them; "
+                "allocation.epsilon=[0,0,0] keeps them"
+            )
+
+
+def objective_of(bound: Bound, matrix: Matrix, objective: str, worst: bool) -> float:
+    """An objective's exact value."""
+    instance = bound.instance
+    if objective == "convergence":
+        return bound.of(matrix).total
+    if objective == "compute":
+        return float(instance.compute(matrix).sum())
+    used = instance.vram.of(matrix)
+    return float((used / instance.budgets).max() if worst else used.sum())
 
 
 def allowance(config: AllocationConfig, level: int, value: float) -> float:

@@ -53,6 +53,17 @@ def make_groups(bound: Bound, most: int) -> Groups:
     return Groups(of, size, budget, instance.class_of[first])
 
 
+def groups_of_rows(bound: Bound, matrix: Matrix) -> tuple[Groups, Matrix]:
+    """Clients of one class with equal rows as groups, and their rows [G, L]."""
+    instance = bound.instance
+    keys = np.concatenate([instance.class_of[:, None], matrix], axis=1)
+    first, of = np.unique(keys, axis=0, return_index=True, return_inverse=True)[1:]
+    of = of.reshape(-1).astype(np.int64)
+    budget = np.full(len(first), np.inf)
+    np.minimum.at(budget, of, instance.budgets)
+    return Groups(of, np.bincount(of).astype(np.int64), budget, instance.class_of[first]), matrix[first]
+
+
 class State:
     """Rows of the groups with everything that a move changes kept up to date."""
 

@@ -53,7 +53,7 @@ class Solved:
     seconds: float
 
 
-NODES = 1000  # of branch and bound: unlike a time limit, the same on every machine
+NODES = 2000  # of branch and bound: unlike a time limit, the same on every machine
 
 
 class Program:
@@ -76,13 +76,15 @@ class Program:
     def row(self, expression: Linear, lower: float = -np.inf, upper: float = np.inf) -> None:
         self.rows.append((expression, lower - expression.constant, upper - expression.constant))
 
-    def solve(self, objective: Linear, time_limit: float, gap: float, start: Floats | None = None) -> Solved:
+    def solve(
+        self, objective: Linear, time_limit: float, gap: float, start: Floats | None = None, nodes: int = NODES
+    ) -> Solved:
         """Minimise. `start` is a vector that HiGHS tries first. Without integer variables this is `relax`."""
         if not any(self.integer):
             return self.relax(objective, time_limit)
         began = time.perf_counter()
         highs = new_highs()
-        for name, value in {"time_limit": float(time_limit), "mip_rel_gap": float(gap)}.items():
+        for name, value in {"time_limit": float(time_limit), "mip_rel_gap": float(gap), "mip_max_nodes": nodes}.items():
             highs.setOptionValue(name, value)
         highs.passModel(self._model(objective))
         if start is not None:
@@ -147,7 +149,6 @@ def new_highs() -> Any:
     options = {
         "output_flag": False, "threads": 1, "random_seed": 0, "mip_feasibility_tolerance": 1e-9,
         "primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9, "mip_abs_gap": 0.0,
-        "mip_max_nodes": NODES,
     }  # fmt: skip
     for name, value in options.items():
         highs.setOptionValue(name, value)
