@@ -78,14 +78,17 @@ def simulate(config: Config, folder: Path, resume: bool, started: float) -> int:
     from zorba_ray.runtime.driver import Driver
     from zorba_ray.runtime.launch import answer, connect
 
-    connect(config.runtime.address)
     try:
-        driver: Any = ray.remote(Driver).options(num_cpus=0).remote(config, str(folder.absolute()), resume)
-        briefing = answer(driver.prepare.remote())
-        interrupted, stopped = False, ""
-        with Display(config.rounds, config.name, done=briefing.rounds_done) as display:
-            for note in [*ignored(config), *briefing.notes]:
+        with Display(config.rounds, config.name) as display:
+            for note in ignored(config):
                 display.note(note)
+            connect(config.runtime.address)
+            driver: Any = ray.remote(Driver).options(num_cpus=0).remote(config, str(folder.absolute()), resume)
+            briefing = answer(driver.prepare.remote())
+            for note in briefing.notes:
+                display.note(note)
+            display.begin(briefing.rounds_done)
+            interrupted, stopped = False, ""
             try:
                 while events := answer(driver.advance.remote()):
                     for event in events:

@@ -30,9 +30,9 @@ PLAIN_LINES = 20  # about how many lines a run prints where there is no terminal
 class Display:
     """Told what happens, shows it. Use as a context manager: leaving it always gives the terminal back."""
 
-    def __init__(self, total_rounds: int, name: str, done: int = 0, stream: TextIO | None = None):
-        self._total, self._name, self._done = total_rounds, name, done
-        self._start, self._first = time.monotonic(), done
+    def __init__(self, total_rounds: int, name: str, stream: TextIO | None = None):
+        self._total, self._name, self._done = total_rounds, name, 0
+        self._start, self._first = time.monotonic(), 0
         self._losses: list[float] = []
         self._accuracy: float | None = None
         self._evaluated = 0
@@ -44,7 +44,14 @@ class Display:
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             columns = TextColumn("{task.description}", style="bold"), BarColumn(24), TextColumn("{task.fields[state]}")
             self._progress = Progress(*columns, console=self._console, refresh_per_second=4)
-            self._task = self._progress.add_task(escape(name), total=total_rounds, completed=done, state="starting")
+            self._task = self._progress.add_task(escape(name), total=total_rounds, state="starting")
+
+    def begin(self, done: int) -> None:
+        """Rounds start now; `done` of them were done in earlier sittings."""
+        self._done = self._first = done
+        self._start = time.monotonic()
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done)
 
     def note(self, text: str) -> None:
         """One line that stays."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,8 @@ class Prepared:
 
 def load_base_model(config: Config, task: Task) -> BlockModel:
     """The model of a run before its first round; the base that the ledger refers to."""
-    return load_model(config.model, task.head(config.task.loss), seed=config.seed)
+    loss: Literal["label_words", "vocabulary"] = "vocabulary" if config.task.loss == "vocabulary" else "label_words"
+    return load_model(config.model, task.head(loss), seed=config.seed)
 
 
 def prepare(config: Config, resume: Path | None = None) -> Prepared:
