@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import transformers as tf
 from model.tiny_models import block_model, make_batch, with_keys
 
 from zorba_ray.engine import CLEAN, Work, evaluate
 from zorba_ray.engine.materialise import Showing
 from zorba_ray.engine.precision import precision_warning, scalar_correlation
-from zorba_ray.model import HeadSpec, load_model
+from zorba_ray.model import HeadSpec, ModelSpec, from_module, load_model
 from zorba_ray.noise import Direction, combine
 from zorba_ray.tasks.batch import Batch
 
@@ -102,3 +103,29 @@ def test_correlation_on_a_trained_llama(shared) -> None:  # type: ignore[no-unty
     assert correlations[1e-3] > 0.93 and correlations[1e-2] > 0.995
     clean = evaluate(model, [Work(batch, ((CLEAN,) * 5,))], "gaussian", 1 << 30)[0]
     assert np.exp(clean.losses[0]) < 6, "a trained model reads simple English"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_packed_matrices_change_no_bit(precision: str) -> None:
+    """A version that many batches meet is packed; alone it is not, and its loss is the same."""
+    config = tf.OPTConfig(vocab_size=61, hidden_size=256, ffn_dim=512, num_hidden_layers=2, num_attention_heads=4,
+                          max_position_embeddings=40, word_embed_proj_dim=256)
+    module = tf.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    keys, head = with_keys(precision=precision), HeadSpec("words", (7, 11))
+    model = from_module(module, ModelSpec("AutoModelForCausalLM", {}, "sdpa", "", keys, head, 0))
+    assert len(model.blocks[0].packed) == 6
+    paths = ((((Direction(0, 0, 0), 1e-2),),) * 2, (CLEAN, CLEAN))
+    works = [Work(make_batch(4, 8, seed), paths) for seed in range(4)]
+    works.append(Work(make_batch(3, 5, 9), paths))  # other rows than most
+    shown = []
+    handle = model.parts.layers[1].register_forward_pre_hook(
+        lambda layer, _: shown.append(getattr(layer.fc1.weight, "packed", None) is not None)
+    )
+    together = evaluate(model, works, "gaussian", 1 << 30)
+    assert any(shown), "packing was used"
+    shown.clear()
+    alone = [evaluate(model, [work], "gaussian", 1 << 30)[0] for work in works]
+    assert not any(shown)
+    handle.remove()
+    assert [a.losses.tobytes() for a in together] == [b.losses.tobytes() for b in alone]
+    assert all(getattr(p, "packed", None) is None for block in model.blocks for p in block.parameters)

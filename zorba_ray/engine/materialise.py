@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zorba_ray.engine.version import Version
 from zorba_ray.model import Block, BlockModel
-from zorba_ray.model.lowbits import pack, unpack
+from zorba_ray.model.packing import pack, unpack
 from zorba_ray.noise import Kind, combine
 
 
@@ -21,15 +21,20 @@ class Showing:
         self._version: Version | None = None
         self.written = 0  # versions that went through the scratch
 
-    def show(self, block: Block, version: Version) -> None:
+    def show(self, block: Block, version: Version, rows: int = 0) -> None:
+        """`rows`: many batches of that many tokens will meet this version, so that packing it pays; 0: not many."""
         if self._block is block and self._version == version:
             return
-        if self._block is not None and self._block is not block:
-            self.base()
+        if self._block is not None:
+            unpack(self._block.packed)
+            if self._block is not block:
+                self.base()
         if not version and self._model.precision == torch.float32 and not block.offloaded:
             block.point(block.base)
         else:
             self._write(block, version)
+        if rows:
+            pack(block.packed, rows)
         self._block, self._version = block, version
 
     def _write(self, block: Block, version: Version) -> None:
@@ -44,7 +49,6 @@ class Showing:
             if size > cut:
                 self._combine(scratch.others[: size - cut], block, version, cut)
         block.point(scratch.views[block.index])
-        pack(block.packed)
         self.written += 1
 
     def _combine(self, out: Tensor, block: Block, version: Version, start: int) -> None:

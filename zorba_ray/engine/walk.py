@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
@@ -14,6 +15,8 @@ from zorba_ray.model.forward import Context
 from zorba_ray.noise import Kind
 from zorba_ray.tasks.batch import Batch
 
+MANY = 3  # batches that must meet a version before packing its matrices pays
+
 Observer = Callable[[Node, Tensor], None]  # sees every hidden state as it is made
 
 
@@ -24,7 +27,7 @@ def walk(
     """For each work: path → (mean loss, right answers), both 0-d tensors still on the model's device."""
     states: dict[Node, Tensor] = {}
     contexts: dict[int, Context] = {}
-    waiting = _stems(forest)
+    waiting, rows = _census(forest, [batch.ids.numel() for batch in batches])
     answers: list[dict[int, tuple[Tensor, Tensor]]] = [{} for _ in batches]
     on_device: dict[int, Batch] = {}
     showing = Showing(model, kind)
@@ -35,7 +38,7 @@ def walk(
             block = model.stages[node.stage].block
             if block is not None:
                 version: Version = forest.versions[node.stage][node.version]  # type: ignore[assignment]
-                showing.show(block, version)
+                showing.show(block, version, rows.get((node.stage, node.version), 0))
             if node.stage == 0:
                 batch = on_device.get(node.work)
                 if batch is None:
@@ -62,13 +65,18 @@ def walk(
     return answers
 
 
-def _stems(forest: Forest) -> dict[int, int]:
-    """Paths of each work that wait for their loss."""
-    waiting: dict[int, int] = {}
+def _census(forest: Forest, tokens: Sequence[int]) -> tuple[dict[int, int], dict[tuple[int, int], int]]:
+    """Paths of each work that wait for their loss; and for (stage, version) the number of tokens that MANY batches
+    with which it meets have in common.
+    """
+    waiting: Counter[int] = Counter()
+    meets: dict[tuple[int, int], Counter[int]] = {}
     for root in forest.roots:
-        stack = [root]
+        stack = list(root.children)
         while stack:
             node = stack.pop()
-            waiting[node.work] = waiting.get(node.work, 0) + len(node.leaves)
+            waiting[node.work] += len(node.leaves)
+            meets.setdefault((node.stage, node.version), Counter())[tokens[node.work]] += 1
             stack += node.children
-    return waiting
+    common = {key: counter.most_common(1)[0] for key, counter in meets.items()}
+    return dict(waiting), {key: rows for key, (rows, count) in common.items() if count >= MANY}

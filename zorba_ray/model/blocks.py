@@ -26,7 +26,7 @@ class Block:
     parameters: list[nn.Parameter]
     base: list[Tensor]  # views of `vector`, one per parameter
     offloaded: bool  # the vector stays in host memory and is copied to the scratch whenever the block is visited
-    packed: list[nn.Parameter]  # matrices that are laid out anew for fast products whenever a version is shown
+    packed: list[nn.Parameter]  # matrices that are packed when a version is shown to many batches
 
     @property
     def size(self) -> int:

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zorba_ray.model.packing import onednn_takes_float_bias, packed_of, product
+
 LOW = (torch.bfloat16, torch.float16)
-PACKED_ROWS = 512  # rows that oneDNN lays a matrix out for; any number of rows may then be multiplied, to the same bits
 
 # Activations of transformers that compute in float32 inside and round once; others are given float32.
 ROUNDS_ONCE = {"GELUActivation", "SiLUActivation"}
@@ -45,26 +46,24 @@ def product_weights(module: nn.Module) -> set[int]:
     return products - others
 
 
-def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None, keep: bool = False, packed: Tensor | None = None
-) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, keep: bool = False) -> Tensor:
     """x Wᵀ + b in the weight's precision; plain `F.linear` for float32 weights. weight [out, in].
 
     The answer is float32 again, or with `keep` in the weight's precision (the product was rounded to it in any case).
-    `packed`: the weight in oneDNN's own layout, where it was made; same bits, sooner.
     """
+    packed = packed_of(weight, x)
     if weight.dtype not in LOW:
-        return F.linear(x, weight, bias)
+        return F.linear(x, weight, bias) if packed is None else product(x, weight, packed, bias)
     low = x.to(weight.dtype)
     if packed is not None:
-        out = torch.ops.mkldnn._linear_pointwise(low, packed, bias, "none", [], "")
+        out = product(low, weight, packed, bias)
     elif bias is None:
         out = F.linear(low, weight)
     elif _fused_bias(weight):
         out = torch.ops.mkldnn._linear_pointwise(low, weight, bias, "none", [], "")
     else:
         out = F.linear(low, weight) + bias
-    return out.to(weight.dtype) if keep else out.float()  # type: ignore[no-any-return]
+    return out.to(weight.dtype) if keep else out.float()
 
 
 def conv1d(x: Tensor, weight: Tensor, bias: Tensor, keep: bool = False) -> Tensor:
@@ -79,47 +78,11 @@ def conv1d(x: Tensor, weight: Tensor, bias: Tensor, keep: bool = False) -> Tenso
 
 def _fused_bias(weight: Tensor) -> bool:
     """oneDNN takes a float32 bias beside bfloat16 matrices; checked once, as the operator is not a public one."""
-    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and _onednn_takes_float_bias()
-
-
-def _onednn_takes_float_bias() -> bool:
-    global _takes_float_bias
-    if _takes_float_bias is None:
-        x, w = torch.eye(4, 32, dtype=torch.bfloat16), torch.full((3, 32), 0.5, dtype=torch.bfloat16)
-        bias = torch.tensor([1.0009765625, 0.0, -0.4990234375])  # 0.5 + b survives only if b was not rounded first
-        try:
-            out = torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "").float()
-        except (RuntimeError, AttributeError):
-            _takes_float_bias = False
-        else:
-            _takes_float_bias = bool(torch.equal(out, (0.5 + bias).bfloat16().float().expand(4, 3)))
-    return _takes_float_bias
-
-
-_takes_float_bias: bool | None = None
-
-
-def pack(parameters: Iterable[nn.Parameter]) -> None:
-    """Lay shown matrices out as oneDNN's products want them: paid once a version, gained with every batch."""
-    for parameter in parameters:
-        packed = torch.ops.mkldnn._reorder_linear_weight(parameter.data, PACKED_ROWS)
-        parameter.packed = packed  # type: ignore[attr-defined]
-
-
-def unpack(parameters: Iterable[nn.Parameter]) -> None:
-    for parameter in parameters:
-        parameter.packed = None  # type: ignore[attr-defined]
-
-
-def packable(modules: Iterable[nn.Module], precision: torch.dtype, device: torch.device) -> set[int]:
-    """Identities of the matrices that `pack` may lay out: those of linear modules, in bfloat16 on a CPU."""
-    if device.type != "cpu" or precision != torch.bfloat16 or not _onednn_takes_float_bias():
-        return set()
-    return {id(module.weight) for module in modules if isinstance(module, nn.Linear) and is_product(module)}
+    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and onednn_takes_float_bias()
 
 
 def _linear_forward(module: nn.Linear, keep: bool, x: Tensor) -> Tensor:
-    return linear(x, module.weight, module.bias, keep, getattr(module.weight, "packed", None))
+    return linear(x, module.weight, module.bias, keep)
 
 
 def _conv1d_forward(module: nn.Module, keep: bool, x: Tensor) -> Tensor:
@@ -132,6 +95,12 @@ def _embedding_forward(module: nn.Embedding, *args: Any, **kwargs: Any) -> Tenso
 
 def _activation_forward(module: nn.Module, x: Tensor) -> Tensor:
     return type(module).forward(module, x.float())  # type: ignore[no-any-return]
+
+
+def accept_packed(modules: Iterable[nn.Linear]) -> None:
+    """Let float32 linear modules use packed matrices where they are there."""
+    for module in modules:
+        module.__dict__["forward"] = partial(_linear_forward, module, False)
 
 
 def accept_few_bits(modules: Iterable[nn.Module], keep: bool) -> None:

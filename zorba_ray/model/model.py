@@ -15,7 +15,8 @@ from zorba_ray.model.adapters import is_adapter
 from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch
 from zorba_ray.model.forward import Context, run_layer, run_stem
 from zorba_ray.model.head import Head, Prototype
-from zorba_ray.model.lowbits import accept_few_bits, packable, product_weights
+from zorba_ray.model.lowbits import accept_few_bits, accept_packed, product_weights
+from zorba_ray.model.packing import packable
 from zorba_ray.model.prove import prove_head
 from zorba_ray.model.spec import ModelSpec
 from zorba_ray.model.structure import Parts, config_of, find_parts, parameters_of, probe_batch
@@ -92,12 +93,15 @@ def assemble(
         head.prototype = prototype
     blocks, stages = _divide(module, parts, head, spec.config, device, offloaded)
     precision = DTYPES[spec.config.precision]
-    if precision != torch.float32:
+    inside = [child for layer in parts.layers for child in layer.modules()]
+    may_pack = packable(inside, precision, device)
+    weights = {id(linear.weight) for linear in may_pack}
+    for block in blocks:
+        block.packed = [parameter for parameter in block.parameters if id(parameter) in weights]
+    if precision == torch.float32:
+        accept_packed(may_pack)
+    else:
         _go_low(module, blocks, precision)
-        inside = [child for layer in parts.layers for child in layer.modules()]
-        may_pack = packable(inside, precision, device)
-        for block in blocks:
-            block.packed = [parameter for parameter in block.parameters if id(parameter) in may_pack]
         accept_few_bits(inside, keep=True)
         if not _bears_few_bits(parts, blocks, hidden, context, precision):
             accept_few_bits(module.modules(), keep=False)
