@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from zorba_ray.allocation.alternatives import NAMES, alternative
+from zorba_ray.allocation.alternatives import NAMES, Filler, alternative
 from zorba_ray.allocation.bound import Bound
 from zorba_ray.allocation.enumeration import all_plans, enumerable
 from zorba_ray.allocation.feasibility import check, explain
@@ -20,6 +20,7 @@ from zorba_ray.allocation.search import Search, State, groups_of_rows, make_grou
 from zorba_ray.allocation.solver import NODES, Solved
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
+from zorba_ray.noise import Domain, generator
 
 GROUPS = 5  # per block: rows that the search handles at once; fewer clients than twice that are searched one by one
 LEAST_GROUPS = 160
@@ -35,13 +36,14 @@ class Effort:
     sweeps: int
     width: int
     trades: bool
+    kicks: int = 0
 
 
 def effort(groups: int, blocks: int) -> Effort:
     size = groups * blocks
     if size <= 64:
-        return Effort(20, blocks, True)
-    return Effort(8, 3, False) if size <= 1500 else Effort(3, 1, False)
+        return Effort(20, blocks, True, 10)
+    return Effort(8, 3, False, min(30, 6000 // size)) if size <= 3000 else Effort(3, 1, False)
 
 
 class Levels:
@@ -149,6 +151,25 @@ class Levels:
                 best, used = state, name if value >= before * (1 - 1e-12) else "search"
         if best is None:
             raise ConfigError(explain(self.instance))
+        return self.kicked(best, objective, used)
+
+    def kicked(self, best: State, objective: str, used: str) -> tuple[State, str]:
+        """Iterated local search: a few rows drawn anew, polished, kept when better. Drawn from the seed."""
+        fill = Filler(self.instance)
+        groups, blocks = len(self.groups.size), self.instance.blocks
+        for kick in range(self.effort.kicks):
+            rng = generator(self.seed, Domain.ALLOCATION, 1, len(self.levels), kick)
+            rows = best.rows.copy()
+            for g in rng.choice(groups, min(groups, 2 + groups // 20), replace=False):
+                limit = max(int(rows[g].sum()) + int(rng.integers(-1, 2)), 0)
+                rows[g] = fill(float(self.groups.budget[g]), rng.permutation(blocks).tolist(), limit) & (limit > 0)
+            state = State(self.bound, self.groups, rows, self.worst)
+            if not (self.sound(state) or repair(state)):
+                continue
+            now = best.objective(objective)
+            state = self.polished(state, objective, ceiling=now)
+            if self.within(state) and state.objective(objective) < now * (1 - 1e-9):
+                best, used = state, "search"
         return best, used
 
     def best_rule(self, objective: str) -> tuple[float, str, Matrix | None]:
@@ -206,7 +227,7 @@ class Levels:
 
     def finish(self, state: State, lower: float) -> Plan:
         matrix = self.groups.deal(state.rows)
-        levels = tuple(replace(level, final=state.objective(level.objective)) for level in self.levels)
+        levels = tuple(settled(level, state.objective(level.objective)) for level in self.levels)
         self.compare(matrix)
         return describe("zorba", matrix, self.bound, levels, tuple(self.messages), lower)
 
@@ -225,6 +246,13 @@ class Levels:
                 f"{idle} of {len(matrix)} clients tune nothing: what ε grants is spent on doing without them; "
                 "allocation.epsilon=[0,0,0] keeps them"
             )
+
+
+def settled(level: Level, final: float) -> Level:
+    """A level with what the plan came to; a later level's search may have found a better f* in passing."""
+    value = min(level.value, final)
+    gap = max(value - level.bound, 0.0) / abs(value) if value else 0.0
+    return replace(level, final=final, value=value, gap=gap)
 
 
 def objective_of(bound: Bound, matrix: Matrix, objective: str, worst: bool) -> float:

@@ -1,0 +1,60 @@
+"""Pictures of a plan and of the frontier. The Figure API only: no global plotting state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from zorba_ray.allocation.instance import Instance
+from zorba_ray.allocation.plan import Plan
+
+INK, EMPTY, ACCENT, SOFT = "#22303c", "#eef1f4", "#1f77b4", "#8a97a3"
+MOST_ROWS = 400  # of the matrix that a picture can show; more are thinned evenly
+
+
+def draw_plan(instance: Instance, plan: Plan, path: Path) -> None:
+    """The matrix, clients ordered by budget, with the coverage above and the used memory at the side."""
+    order = np.lexsort((plan.matrix.argmax(axis=1), instance.class_of, instance.budgets))
+    if len(order) > MOST_ROWS:
+        order = order[np.linspace(0, len(order) - 1, MOST_ROWS).astype(int)]
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=[4, 1], height_ratios=[1, 4])
+    top, main, side = (figure.add_subplot(grid[i]) for i in ((0, 0), (1, 0), (1, 1)))
+    top.bar(np.arange(instance.blocks), plan.coverage, color=ACCENT)
+    places, least = np.arange(-1, instance.blocks + 1), np.pad(instance.coverage, 1, mode="edge")
+    top.step(places, least, where="mid", color=INK, lw=1)
+    top.set(xlim=(-0.5, instance.blocks - 0.5), ylabel="clients m")
+    top.set_title(f"{plan.name}: bound {plan.bound:.4g} (proven {plan.lower_bound:.4g})", loc="left", fontsize=10)
+    main.imshow(plan.matrix[order], aspect="auto", interpolation="nearest", cmap=ListedColormap([EMPTY, ACCENT]))
+    main.set(xlabel="block", ylabel="clients, smallest budget first")
+    places = np.arange(len(order))
+    used = (instance.budgets - plan.slack)[order]
+    unit = max(float(instance.budgets.max()), 1.0)
+    side.barh(places, used / unit, height=1.0, color=SOFT)
+    side.step(instance.budgets[order] / unit, places, color=INK, lw=1)
+    side.set(ylim=(len(order) - 0.5, -0.5), xlabel="VRAM of largest budget", yticks=[])
+    figure.savefig(path, dpi=150)
+
+
+def draw_frontier(sweep: Sequence[tuple[float, Plan]], others: Sequence[Plan], path: Path) -> None:
+    """Bound against VRAM over ε, with the alternatives; infeasible ones hollow."""
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    gib = 2.0**30
+    points = sorted((plan.vram / gib, plan.bound, epsilon) for epsilon, plan in sweep)
+    axes.plot([x for x, _, _ in points], [y for _, y, _ in points], "-o", color=ACCENT, label="zorba over ε")
+    for x, y, epsilon in points[:: max(len(points) // 6, 1)]:
+        axes.annotate(f"ε {epsilon:g}", (x, y), textcoords="offset points", xytext=(6, 6), fontsize=8, color=SOFT)
+    lower = max(plan.lower_bound for _, plan in sweep)
+    axes.axhline(lower, color=SOFT, lw=1, ls=":", label="proven lower bound")
+    for plan in others:
+        axes.plot(plan.vram / gib, plan.bound, "s", color=INK, mfc=INK if plan.feasible else "none")
+        axes.annotate(plan.name, (plan.vram / gib, plan.bound), textcoords="offset points", xytext=(6, -10), fontsize=8)
+    axes.set(xlabel="VRAM over all clients, GiB", ylabel="bound Φ", yscale="log")
+    axes.legend(frameon=False)
+    axes.set_title("Hollow: breaks a budget or misses the coverage", loc="left", fontsize=9, color=SOFT)
+    figure.savefig(path, dpi=150)
