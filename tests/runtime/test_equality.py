@@ -12,9 +12,11 @@ import pytest
 import ray
 import ray.data
 
+from zorba_ray.allocation import Plan
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
+from zorba_ray.results.schema import RoundRecord
 from zorba_ray.results.stream import table
 from zorba_ray.results.summary import read_summary
 from zorba_ray.rounds.folder import LEDGER
@@ -60,7 +62,7 @@ def run_in_process(folder: Path, *overrides: str, resume: bool = False, stop_aft
     events = session.events(LocalBackend(host, prepared.test_examples))
     try:
         for event in events:
-            if event.kind == "round" and event.round + 1 == stop_after:
+            if isinstance(event, RoundRecord) and event.round + 1 == stop_after:
                 break
     finally:
         session.finish("cohort", {}, host.digest(), 1.0, interrupted=stop_after is not None, stopped="")
@@ -144,6 +146,23 @@ def test_a_diverging_run_stops_with_its_last_good_state(tmp_path: Path):
     summary = read_summary(tmp_path)
     assert 0 < len(ledger.entries) == summary.rounds_done < 30
     assert replayed_model(tmp_path).sha256 == summary.model_sha256
+
+
+def test_estimated_and_renewed_plans_are_the_same_wherever_they_are_computed(local_ray: None, tmp_path: Path):
+    renewed = ["allocation.statistics=estimated", "allocation.every=2", "allocation.plan=zorba", "rounds=4",
+               "allocation.probe_clients=2", "allocation.probe_directions=2"]  # fmt: skip
+    expected = run_in_process(tmp_path / "here", *renewed)
+    assert run_on_ray(tmp_path / "ray", *renewed) == expected
+    run_in_process(tmp_path / "part", *renewed, stop_after=3)
+    assert run_in_process(tmp_path / "part", *renewed, resume=True) == expected
+    for suffix in ("", "-000002"):
+        statistics = [(tmp_path / name / f"statistics{suffix}.json").read_text() for name in ("here", "ray", "part")]
+        assert len(set(statistics)) == 1 and json.loads(statistics[0])["estimated"]
+        plans = [Plan.from_json(json.loads((tmp_path / name / f"allocation{suffix}.json").read_text()))
+                 for name in ("here", "ray", "part")]  # fmt: skip
+        assert all((plan.matrix == plans[0].matrix).all() for plan in plans)
+    probes = [row for row in table(tmp_path / "ray").to_pylist() if row["status"] == "statistics"]
+    assert len(probes) == 2 * 2 * 2 and all(row["bytes_up"] == 4 * 6 * 2 for row in probes)
 
 
 def test_private_noise_is_the_same_wherever_it_is_computed(local_ray: None, tmp_path: Path):

@@ -136,6 +136,13 @@ class AllocationConfig:
     gradient: list[float] = key([], "squared gradient norm G of each block; empty: uniform")
     batch_variance: list[float] = key([], "mini-batch variance σ² of each block; empty: uniform")
     client_variance: list[float] = key([], "between-client variance ζ² of each block; empty: uniform")
+    statistics: str = key(
+        "given", "where G, σ² and ζ² come from: this config, or scalars of probes of single blocks",
+        ("given", "estimated"),
+    )
+    probe_clients: int = key(8, "clients that probe single blocks for the statistics, drawn uniformly")
+    probe_directions: int = key(8, "directions of each of those probes")
+    every: int = key(0, "allocate anew every this many rounds, with statistics of that moment; 0: once")
     rotate: bool = key(False, "rotate the plan among clients of equal budget")
     formulation: str = key(
         "auto", "program by client × block, or by classes of equal budget; auto: whichever is smaller",

@@ -60,9 +60,11 @@ class Display:
         else:
             self._progress.console.print(text, markup=False)
 
-    def event(self, record: RoundRecord | EvaluationRecord) -> None:
+    def event(self, record: RoundRecord | EvaluationRecord | str) -> None:
         """Whatever a run yields."""
-        if isinstance(record, RoundRecord):
+        if isinstance(record, str):
+            self.note(record)
+        elif isinstance(record, RoundRecord):
             self.round(record)
         else:
             self.evaluation(record)

@@ -10,6 +10,7 @@ from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 
 CONFIG, ALLOCATION, LEDGER = "config.yaml", "allocation.json", "ledger.jsonl"
+STATISTICS = "statistics{}.json"
 
 
 def refuse_used_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Tally:
 
 
 class Host:
-    """The model, its data and who has what: `active_in(t)` is a [N, L]; `shards` index the training data."""
+    """The model and its data; `shards` index the training examples of each client."""
 
     def __init__(
         self,
@@ -44,15 +44,14 @@ class Host:
         header: Header,
         task: Task,
         shards: Sequence[NDArray[np.int64]],
-        active_in: Callable[[int], NDArray[np.bool_]],
     ):
         self.config = config
         self.model = model
         self.header = header
         self.task = task
         self.shards = shards
-        self.active_in = active_in
         self.rounds = 0  # steps applied so far
+        self._flops: dict[tuple[int, ...], list[float]] = {}  # of each stage, by shape of the mini-batch
         self._hidden_memory = parse_bytes(config.runtime.hidden_memory)
 
     def apply(self, steps: Sequence[Step]) -> None:
@@ -64,26 +63,26 @@ class Host:
             apply_step([block.vector for block in self.model.blocks], self.header, step)
             self.rounds += 1
 
-    def probe(self, plan: RoundPlan, clients: Sequence[int]) -> list[Report]:
-        """The clients' scalars of this round, at the current weights."""
+    def probe(self, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]) -> list[Report]:
+        """The clients' scalars of this round, at the current weights; `active` has their rows of a[n, l]."""
         assert plan.round == self.rounds, f"probes of round {plan.round} at the weights of round {self.rounds}"
-        method, active = METHODS[self.config.method], self.active_in(plan.round)
+        method, size = METHODS[plan.method], self.config.clients.batch
         started = time.perf_counter()
         works = [
             Work(
                 make_batch(
                     self.task.train,
-                    sample_batch(self.shards[n], self.config.clients.batch, plan.seed, n, plan.round),
+                    sample_batch(self.shards[n], size, plan.seed, n, plan.round, plan.batch),
                     self.task,
                 ),
-                method.probes(plan, n, active[n]),
+                method.probes(plan, n, row),
             )
-            for n in clients
+            for n, row in zip(clients, active, strict=True)
         ]
         outcomes = evaluate(self.model, works, self.header.noise, self._hidden_memory)
         seconds = time.perf_counter() - started
         edges = [count_edges(work.paths, self.model.columns) for work in works]
-        flops = [self._flops(work, count) for work, count in zip(works, edges, strict=True)]
+        flops = [self._cost(work, count) for work, count in zip(works, edges, strict=True)]
         return [
             Report(
                 client=n,
@@ -97,9 +96,12 @@ class Host:
             for n, outcome, count, cost in zip(clients, outcomes, edges, flops, strict=True)
         ]
 
-    def _flops(self, work: Work, edges: Sequence[int]) -> float:
-        per_stage = stage_flops(self.model, *work.batch.ids.shape)
-        return sum(count * flops for count, flops in zip(edges, per_stage, strict=True))
+    def _cost(self, work: Work, edges: Sequence[int]) -> float:
+        """FLOPs of a work's trie edges."""
+        shape = tuple(work.batch.ids.shape)
+        if shape not in self._flops:
+            self._flops[shape] = stage_flops(self.model, *shape)
+        return sum(count * flops for count, flops in zip(edges, self._flops[shape], strict=True))
 
     def evaluate(self, batches: Sequence[NDArray[np.int64]]) -> Tally:
         """Loss and accuracy of the clean model on batches of test examples (index arrays)."""

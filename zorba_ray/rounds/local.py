@@ -19,8 +19,8 @@ class LocalBackend:
         self.host = host
         self._batches = list(slices(test_examples, host.config.evaluation.batch))
 
-    def probe(self, plan: RoundPlan) -> list[Report]:
-        return self.host.probe(plan, plan.participants)
+    def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[Report]:
+        return self.host.probe(plan, plan.participants, active[list(plan.participants)])
 
     def apply(self, step: Step) -> None:
         self.host.apply([step])

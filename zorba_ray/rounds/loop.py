@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, LedgerWriter, Step
 from zorba_ray.methods import METHODS
+from zorba_ray.rounds.allocator import Allocated, Allocator
 from zorba_ray.rounds.host import Tally
 from zorba_ray.rounds.plan import Report, RoundPlan, plan_round
 
@@ -25,8 +26,8 @@ class Diverged(ConfigError):
 class Backend(Protocol):
     """Carries out probes, steps and evaluations; in this process, or on a Ray cluster."""
 
-    def probe(self, plan: RoundPlan) -> list[Report]:
-        """One report per participant, in ascending order of clients."""
+    def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[Report]:
+        """One report per participant, in ascending order of clients; `active` is a [N, L]."""
 
     def apply(self, step: Step) -> None:
         """Move everybody's weights."""
@@ -57,26 +58,28 @@ def train(
     config: Config,
     backend: Backend,
     ledger: LedgerWriter,
-    active_in: Callable[[int], NDArray[np.bool_]],
+    allocator: Allocator,
     weights: NDArray[np.float64],
     first_loss: float | None = None,
     evaluated: frozenset[int] = frozenset(),
-) -> Iterator[RoundDone | Evaluated]:
+) -> Iterator[RoundDone | Evaluated | Allocated]:
     """Go on from the ledger's end to the last round, yielding what happens. Stop between rounds at will.
 
-    `active_in(t)` is the allocation a [N, L] of round t, `weights` the clients' weights w [N]; of a
-    resumed run, `first_loss` is that of round 0 and `evaluated` the numbers of rounds after which it was evaluated.
+    `weights` are the clients' weights w [N]; of a resumed run, `first_loss` is that of round 0 and `evaluated` the
+    numbers of rounds after which it was evaluated.
     """
     method = METHODS[config.method]
     if is_due(config, ledger.rounds) and ledger.rounds not in evaluated:
         yield _evaluated(ledger.rounds, backend.evaluate())
     for t in range(ledger.rounds, config.rounds):
-        plan = plan_round(config, t)
-        reports = backend.probe(plan)
+        if allocator.is_due(t):
+            yield allocator.allocate(t, backend)
+        plan, active = plan_round(config, t), allocator.active_in(t)
+        reports = backend.probe(plan, active)
         loss = mean_loss(reports, weights)
         first_loss = loss if first_loss is None else first_loss
         _refuse_divergence(config, t, loss, first_loss, reports)
-        step = method.step(plan, reports, active_in(t), weights)
+        step = method.step(plan, reports, active, weights)
         ledger.append(Entry(step, loss))
         backend.apply(step)
         yield RoundDone(plan, reports, step, loss)

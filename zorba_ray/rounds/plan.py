@@ -16,6 +16,7 @@ from zorba_ray.noise import Direction, Domain, generator
 class RoundPlan:
     """All that a client must know of a round; `participants` are client numbers in ascending order."""
 
+    method: str
     seed: int
     round: int
     lr: float
@@ -24,10 +25,13 @@ class RoundPlan:
     mu: float
     shared: bool
     estimator: str
+    step: int = 0  # local step: tells directions and mini-batches of one round apart
+    batch: int = 0  # which of the round's mini-batches
 
     def direction(self, p: int, client: int) -> Direction:
         """The p-th direction as client n sees it: everybody's, or its own."""
-        return Direction(seed=self.seed, round=self.round, direction=p, client=0 if self.shared else client + 1)
+        own = 0 if self.shared else client + 1
+        return Direction(seed=self.seed, round=self.round, direction=p, step=self.step, client=own)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Report:
 def plan_round(config: Config, round: int) -> RoundPlan:
     """A round's plan depends on the config and the round's number only, so any round can be planned at any time."""
     return RoundPlan(
+        method=config.method,
         seed=config.seed,
         round=round,
         lr=learning_rate(config.step, round, config.rounds),

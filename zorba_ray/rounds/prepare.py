@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation import Budgets, Plan, VramModel, client_budgets, instance_from, make_plan, rotated
+from zorba_ray.allocation import Budgets, client_budgets, instance_from
 from zorba_ray.config.schema import Config
 from zorba_ray.engine import count_edges
 from zorba_ray.ledger import BlockInfo, Header
 from zorba_ray.methods import METHODS
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
 from zorba_ray.model.shape import model_shape
-from zorba_ray.rounds.folder import ALLOCATION
+from zorba_ray.rounds.allocator import Allocator
 from zorba_ray.rounds.host import Host, vectors_sha256
 from zorba_ray.rounds.plan import plan_round
 from zorba_ray.tasks import Task, load_task, partition
@@ -33,14 +32,6 @@ class Base:
     weights: dict[str, NDArray[Any]]
     task: Task
     shards: list[NDArray[np.int64]]
-    allocation: NDArray[np.bool_]  # a [N, L]
-    class_of: NDArray[np.int64]  # [N]
-
-    def active_in(self, round: int) -> NDArray[np.bool_]:
-        """a [N, L] of a round: the plan itself, or its turn among clients of equal budget where it is rotated."""
-        if self.config.allocation.rotate:
-            return rotated(self.allocation, self.class_of, round)
-        return self.allocation
 
 
 @dataclass(frozen=True)
@@ -48,21 +39,16 @@ class Prepared:
     """The base, and what only the driver needs of a run."""
 
     base: Base
-    plan: Plan
+    allocator: Allocator
     budgets: Budgets
     weights: NDArray[np.float64]  # w [N]
-    vram: VramModel
-    costs: list[int]  # stages that each client's probes evaluate
+    columns: list[int | None]  # of the model's stages
 
-    @property
-    def notes(self) -> list[str]:
-        """What the user may want to know before the first round."""
-        blocks = self.plan.matrix.sum(axis=1)
-        return [
-            f"allocation: {self.plan.name}, {blocks.min()} to {blocks.max()} of {self.plan.matrix.shape[1]} blocks a "
-            f"client, bound {self.plan.bound:.4g}",
-            *self.plan.messages,
-        ]
+    def cost(self, row: bytes) -> int:
+        """Stages that the probes of a row of a[n, l] evaluate in a round."""
+        active = np.frombuffer(row, dtype=np.bool_)
+        paths = METHODS[self.base.config.method].probes(plan_round(self.base.config, 0), 0, active)
+        return sum(count_edges(paths, self.columns))
 
     @property
     def test_examples(self) -> int:
@@ -85,11 +71,8 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
     shape = model_shape(model, config.clients.batch, task.max_tokens)
-    instance = instance_from(config, shape, budgets, weights)
-    if resume is None:
-        plan = make_plan(instance, config.allocation, config.seed)
-    else:
-        plan = Plan.from_json(json.loads((resume / ALLOCATION).read_text(encoding="utf-8")))
+    allocator = Allocator(config, instance_from(config, shape, budgets, weights), resume)
+    allocator.begin()
     header = Header(
         method=config.method,
         seed=config.seed,
@@ -97,14 +80,11 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
         base_sha256=vectors_sha256([block.vector.numpy() for block in model.blocks]),
         blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
     )
-    base = Base(config, header, model.spec, export_weights(model), task, shards, plan.matrix, budgets.class_of)
-    first = plan_round(config, 0)
-    probes = METHODS[config.method].probes
-    costs = [sum(count_edges(probes(first, n, row), model.columns)) for n, row in enumerate(plan.matrix)]
-    return Prepared(base, plan, budgets, weights, instance.vram, costs)
+    base = Base(config, header, model.spec, export_weights(model), task, shards)
+    return Prepared(base, allocator, budgets, weights, model.columns)
 
 
 def build_host(base: Base, device: str) -> Host:
     """A host of its own from what the base holds."""
     model = build_model(base.model, base.weights, device)
-    return Host(base.config, model, base.header, base.task, base.shards, base.active_in)
+    return Host(base.config, model, base.header, base.task, base.shards)

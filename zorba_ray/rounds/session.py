@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -13,17 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from zorba_ray.allocation import Plan
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import LedgerWriter, Step, read_ledger, truncate_ledger
-from zorba_ray.results.schema import ClientRecord, EvaluationRecord, Record, RoundRecord
+from zorba_ray.results.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.results.stream import FOLDER, RecordWriter, table, truncate
 from zorba_ray.results.summary import FILE as SUMMARY
 from zorba_ray.results.summary import Summary, read_summary, summarise
 from zorba_ray.rounds.accounting import SCALAR, Wire
-from zorba_ray.rounds.folder import ALLOCATION, CONFIG, LEDGER, refuse_used_folder
+from zorba_ray.rounds.allocator import Allocated, store
+from zorba_ray.rounds.folder import CONFIG, LEDGER, refuse_used_folder
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.plan import Report, plan_round
 from zorba_ray.rounds.prepare import Prepared
 
 
@@ -44,12 +45,14 @@ class Session:
             refuse_used_folder(folder)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
-            (folder / ALLOCATION).write_text(json.dumps(prepared.plan.to_json()), encoding="utf-8")
+            for round, plan in prepared.allocator.plans.items():
+                store(Allocated(round, plan, prepared.allocator.given, []), folder)
         self.ledger = LedgerWriter(folder / LEDGER, prepared.base.header)
         self.writer = RecordWriter(folder / FOLDER)
         entries = read_ledger(folder / LEDGER).entries
         self.steps: list[Step] = [entry.step for entry in entries]
         self._first_loss = entries[0].loss if entries else None
+        self._statistics: list[ClientRecord] = []
         self._evaluated = frozenset(rounds_of(table(folder), "evaluation"))
         self._wire = Wire(config.clients.count)
         for step in self.steps:
@@ -67,13 +70,20 @@ class Session:
             truncate_ledger(self.folder / LEDGER, rounds)
         truncate(self.folder / FOLDER, min(rounds, len(ledger.entries)))
 
-    def events(self, backend: Backend) -> Iterator[RoundRecord | EvaluationRecord]:
+    def events(self, backend: Backend) -> Iterator[RoundRecord | EvaluationRecord | str]:
         """Train from where the ledger ends, to the last round; what is yielded is in the ledger and the records."""
-        base, weights = self.prepared.base, self.prepared.weights
+        allocator, weights = self.prepared.allocator, self.prepared.weights
+        if allocator.plans:
+            yield from describe(allocator.plan_in(self.ledger.rounds))
         started = time.perf_counter()
         past = self._first_loss, self._evaluated
-        for event in train(self.config, backend, self.ledger, base.active_in, weights, *past):
-            if isinstance(event, Evaluated):
+        for event in train(self.config, backend, self.ledger, allocator, weights, *past):
+            if isinstance(event, Allocated):
+                store(event, self.folder)
+                none = [0] * len(event.reports)
+                self._statistics = self._client_records(event.round, event.reports, none, "statistics")
+                yield from describe(event.plan)
+            elif isinstance(event, Evaluated):
                 evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples)
                 self.writer.add([evaluation])
                 yield evaluation
@@ -84,15 +94,34 @@ class Session:
                 yield record
             started = time.perf_counter()
 
-    def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[Record]]:
-        plan, prepared = event.plan, self.prepared
-        active = prepared.base.active_in(plan.round)
-        used = prepared.vram.of(active)
+    def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[ClientRecord]]:
+        """A round's records. Probes for statistics, if any, count with the round that they precede."""
+        plan = event.plan
         down = self._wire.round(event.step, plan.participants)
+        probed, self._statistics = self._statistics, []
+        clients = probed + self._client_records(plan.round, event.reports, down.tolist(), "ok")
         scalars = np.stack([report.scalars for report in event.reports]).astype(np.float64)
-        clients: list[Record] = [
+        record = RoundRecord(
+            round=plan.round,
+            loss=event.loss,
+            lr=plan.lr,
+            participants=len(plan.participants),
+            bytes_up=sum(client.bytes_up for client in clients),
+            bytes_down=int(down.sum()),
+            seconds=seconds,
+            step_norm=step_norm(event.step, [block.size for block in self.prepared.base.header.blocks]),
+            scalar_mean=float(scalars.mean()),
+            scalar_std=float(scalars.std()),
+        )
+        return record, clients
+
+    def _client_records(self, round: int, reports: list[Report], down: list[int], status: str) -> list[ClientRecord]:
+        prepared = self.prepared
+        active = prepared.allocator.active_in(round)
+        used = prepared.allocator.instance.vram.of(active)
+        return [
             ClientRecord(
-                round=plan.round,
+                round=round,
                 client=report.client,
                 budget_class=prepared.budgets.names[prepared.budgets.class_of[report.client]],
                 budget_bytes=int(prepared.budgets.bytes[report.client]),
@@ -106,25 +135,12 @@ class Session:
                 forwards=report.block_evaluations,
                 flops=report.flops,
                 bytes_up=report.scalars.size * SCALAR,
-                bytes_down=int(received),
+                bytes_down=received,
                 seconds=report.seconds,
-                status="ok",
+                status=status,
             )
-            for report, received in zip(event.reports, down, strict=True)
+            for report, received in zip(reports, down, strict=True)
         ]
-        record = RoundRecord(
-            round=plan.round,
-            loss=event.loss,
-            lr=plan.lr,
-            participants=len(plan.participants),
-            bytes_up=scalars.size * SCALAR,
-            bytes_down=int(down.sum()),
-            seconds=seconds,
-            step_norm=step_norm(event.step, [block.size for block in prepared.base.header.blocks]),
-            scalar_mean=float(scalars.mean()),
-            scalar_std=float(scalars.std()),
-        )
-        return record, clients
 
     def finish(
         self,
@@ -152,6 +168,13 @@ class Session:
         )
         summary.write(self.folder)
         return summary
+
+
+def describe(plan: Plan) -> list[str]:
+    """What the user may want to know of a plan."""
+    blocks = plan.matrix.sum(axis=1)
+    summary = f"{blocks.min()} to {blocks.max()} of {plan.matrix.shape[1]} blocks a client, bound {plan.bound:.4g}"
+    return [f"allocation: {plan.name}, {summary}", *plan.messages]
 
 
 def rounds_of(records: pa.Table, kind: str) -> list[int]:

@@ -37,10 +37,12 @@ class ClientActor:
         self._host = build_host(base, self._device)
         return os.getpid()
 
-    def probe(self, steps: Sequence[Step], plan: RoundPlan, clients: Sequence[int]) -> list[Report]:
+    def probe(
+        self, steps: Sequence[Step], plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]
+    ) -> list[Report]:
         """Catch up, then the clients' scalars."""
         self._host.apply(steps)
-        reports: list[Report] = self._host.probe(plan, clients)
+        reports: list[Report] = self._host.probe(plan, clients, active)
         return reports
 
     def evaluate(self, steps: Sequence[Step], batches: Sequence[NDArray[np.int64]]) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import ray
@@ -48,16 +49,14 @@ class Driver:
         prepared = prepare(self.config, self.folder if self.resume else None)
         self.session = Session(self.config, prepared, self.folder, self.resume)
         pool.setup(ray.put(prepared.base), self.session.steps)
-        self.backend = RayBackend(pool, prepared.costs, prepared.test_examples, self.config.evaluation.batch)
-        self._events: Iterator[RoundRecord | EvaluationRecord] = self.session.events(self.backend)
-        return Briefing(
-            [f"placement: {self.placement.reason}", *prepared.notes, *self.session.notes], self.session.ledger.rounds
-        )
+        self.backend = RayBackend(pool, lru_cache(prepared.cost), prepared.test_examples, self.config.evaluation.batch)
+        self._events: Iterator[RoundRecord | EvaluationRecord | str] = self.session.events(self.backend)
+        return Briefing([f"placement: {self.placement.reason}", *self.session.notes], self.session.ledger.rounds)
 
-    def advance(self) -> list[RoundRecord | EvaluationRecord]:
+    def advance(self) -> list[RoundRecord | EvaluationRecord | str]:
         """Rounds for a breath's time and what came of them; empty when the run is done."""
         until = time.perf_counter() + BREATH
-        happened: list[RoundRecord | EvaluationRecord] = []
+        happened: list[RoundRecord | EvaluationRecord | str] = []
         for event in self._events:
             happened.append(event)
             if time.perf_counter() > until:

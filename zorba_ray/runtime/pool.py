@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from ray.exceptions import RayActorError
 
 from zorba_ray.config.errors import ConfigError
@@ -94,20 +96,21 @@ class Pool:
 class RayBackend:
     """The training loop's backend on a pool of actors."""
 
-    def __init__(self, pool: Pool, costs: Sequence[int], test_examples: int, evaluation_batch: int):
+    def __init__(self, pool: Pool, cost: Callable[[bytes], int], test_examples: int, evaluation_batch: int):
         self.pool = pool
-        self._costs = costs  # block evaluations of each client's probes, to deal the work evenly
+        self._cost = cost  # stages that the probes of a row of a[n, l] evaluate, to deal the work evenly
         self._batches = list(slices(test_examples, evaluation_batch))
         self._by_client = {member.slot.clients[0]: member for member in pool.members if member.slot.clients}
 
-    def probe(self, plan: RoundPlan) -> list[Report]:
+    def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[Report]:
         if self._by_client:
-            work = [(self._by_client[n], (plan, [n])) for n in plan.participants]
+            work = [(self._by_client[n], (plan, [n], active[[n]])) for n in plan.participants]
         else:
-            hands = deal_work([self._costs[n] for n in plan.participants], len(self.pool.members))
+            hands = deal_work([self._cost(active[n].tobytes()) for n in plan.participants], len(self.pool.members))
+            clients = [[plan.participants[i] for i in hand] for hand in hands]
             work = [
-                (member, (plan, [plan.participants[i] for i in hand]))
-                for member, hand in zip(self.pool.members, hands, strict=True)
+                (member, (plan, hand, active[hand]))
+                for member, hand in zip(self.pool.members, clients, strict=True)
                 if hand
             ]
         answers = self.pool.run("probe", work)

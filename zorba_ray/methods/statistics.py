@@ -1,0 +1,40 @@
+"""Probing single blocks, for the statistics that the allocation's bound wants. Not a training method: it has no step.
+
+A client perturbs one block at a time, and reports a scalar for each block and direction: nothing that a client of a
+zeroth-order run could not send. With the same directions for all, `E_z[ρ ρ'] = ⟨∇f, ∇f'⟩` on that block for any two
+reports: products of scalars tell the norm of the common gradient from what differs between mini-batches and clients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.engine import CLEAN, Path
+from zorba_ray.ledger.step import Step
+from zorba_ray.rounds.plan import Report, RoundPlan
+
+
+def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Path, ...]:
+    """`θ ± μ z_p` on one block after the other, directions innermost; `active` is not asked."""
+    paths = []
+    for block in range(len(active)):
+        for p in range(plan.directions):
+            for s in (plan.mu, -plan.mu):
+                version = ((plan.direction(p, client), s),)
+                paths.append(tuple(version if other == block else CLEAN for other in range(len(active))))
+    return tuple(paths)
+
+
+def scalars(plan: RoundPlan, losses: NDArray[np.float64]) -> NDArray[np.float32]:
+    """ρ [L·P], blocks outermost."""
+    plus, minus = losses.reshape(-1, 2).T
+    return np.asarray((plus - minus) / (2 * plan.mu), dtype=np.float32)
+
+
+def step(
+    plan: RoundPlan, reports: Sequence[Report], active: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> Step:
+    raise AssertionError("probes of single blocks make no step")

@@ -1,0 +1,69 @@
+"""Block statistics of the bound, estimated from scalars: G (common gradient), σ² (mini-batches), ζ² (clients)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.schema import Config
+from zorba_ray.rounds.plan import Report, RoundPlan, draw_participants, plan_round
+
+LOCAL_STEP = 4095  # no training step has this number, so the directions are used by nothing else
+FLOOR = 1e-3  # least estimate, as a share of the block's E[ρ²]: an estimate at or below 0 is noise, not knowledge
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the bound knows of the blocks, each [L]."""
+
+    gradient: Floats  # G
+    batch_variance: Floats  # σ²
+    client_variance: Floats  # ζ²
+
+
+def probe_plans(config: Config, round: int) -> list[RoundPlan]:
+    """Two plans with the same clients and directions and different mini-batches."""
+    count, wanted = config.clients.count, config.allocation.probe_clients
+    plan = replace(
+        plan_round(config, round),
+        method="statistics",
+        participants=draw_participants(config.seed, 2**24 + round, count, min(wanted, count)),
+        directions=config.allocation.probe_directions,
+        shared=True,
+        estimator="central",
+        step=LOCAL_STEP,
+    )
+    return [replace(plan, batch=1), replace(plan, batch=2)]
+
+
+def estimate(plans: Sequence[RoundPlan], reports: Sequence[Sequence[Report]], clients: int) -> Statistics:
+    """From the reports of both plans, with `clients` N in all:
+
+    `E ρ_nb² = G + ζ² + σ²`, `E ρ_n1 ρ_n2 = G + ζ²`, `E ρ_n ρ_m = G − ζ²/(N − 1)` for clients n ≠ m, each averaged over
+    clients and directions; deviations of all clients sum to zero, hence the last. Estimates are kept above a floor.
+    """
+    directions = plans[0].directions
+    rho = np.stack([[report.scalars for report in batch] for batch in reports]).astype(np.float64)
+    rho = rho.reshape(2, rho.shape[1], -1, directions)  # [batch, clients, L, P]
+    count = rho.shape[1]
+    square = (rho**2).mean(axis=(0, 1, 3))
+    same = (rho[0] * rho[1]).mean(axis=(0, 2))
+    if count > 1:
+        means = rho.mean(axis=0)  # [clients, L, P]
+        total = means.sum(axis=0)
+        cross = ((total**2 - (means**2).sum(axis=0)) / (count * (count - 1))).mean(axis=-1)
+        client_variance = (same - cross) * (clients - 1) / clients
+    else:
+        client_variance = np.zeros_like(same)
+    floor = FLOOR * square
+    client_variance = np.maximum(client_variance, 0.0 if clients == 1 else floor)
+    return Statistics(
+        gradient=np.maximum(same - client_variance, floor),
+        batch_variance=np.maximum(square - same, floor),
+        client_variance=client_variance,
+    )
