@@ -12,7 +12,7 @@ from zorba_ray.rounds.statistics import estimate, probe_plans
 
 
 def reports_of(gradients: np.ndarray, noise: float, clients: list[int], directions: int, rng: np.random.Generator):
-    """Scalars ⟨∇f_nb, z_p⟩ of two batches, for gradients [N, L, d] and mini-batch noise of standard deviation `noise`."""
+    """Scalars ⟨∇f_nb, z_p⟩ of two batches, for gradients [N, L, d] and mini-batch noise of that standard deviation."""
     blocks, size = gradients.shape[1:]
     z = rng.standard_normal((directions, blocks, size))
     answers = []
