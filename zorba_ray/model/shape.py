@@ -61,7 +61,11 @@ def forward_workspace(model: BlockModel, examples: int, tokens: int) -> int:
     """
     ids = torch.zeros((examples, tokens), dtype=torch.int64, device=model.device)
     rows = torch.arange(examples, device=model.device)
-    batch = Batch(ids, torch.ones_like(ids), rows, torch.full_like(rows, tokens - 1), torch.zeros_like(rows))
+    cols = torch.full_like(rows, tokens - 1)
+    if model.head.spec.kind == "language":
+        rows = rows.repeat_interleave(tokens - 1)
+        cols = torch.arange(tokens - 1, device=model.device).repeat(examples)
+    batch = Batch(ids, torch.ones_like(ids), rows, cols, torch.zeros_like(rows))
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         kept: dict[str, Any] = {}
 
@@ -73,7 +77,7 @@ def forward_workspace(model: BlockModel, examples: int, tokens: int) -> int:
 
         peaks = [peak_bytes(stem)]
         peaks += [peak_bytes(lambda i=index: layer(i)) for index in range(len(model.parts.layers))]  # type: ignore[misc]
-        peaks.append(peak_bytes(lambda: model.head.logits(kept["hidden"], batch)))
+        peaks.append(peak_bytes(lambda: model.head.answer(kept["hidden"], batch)))
     return max(peaks)
 
 
