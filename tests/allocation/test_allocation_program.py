@@ -152,7 +152,7 @@ def test_first_level_never_worsens_when_a_budget_grows(seed: int) -> None:
 def test_the_dealt_out_plan_has_the_class_solutions_bound(rotate: bool) -> None:
     """More clients than groups: what was searched and what 3000 clients are dealt are one in the exact bound."""
     rng = generator(3, Domain.FAULTS)
-    instance = random_instance(rng, 3000, 8, 4, rotate=rotate, coverage=np.full(8, 3), shared=True)
+    instance = random_instance(rng, 2000, 6, 3, rotate=rotate, coverage=np.full(6, 3), shared=True)
     levels = Levels(instance, AllocationConfig(), 0)
     seen = []
     finish = levels.finish
@@ -164,7 +164,7 @@ def test_the_dealt_out_plan_has_the_class_solutions_bound(rotate: bool) -> None:
 
 
 def test_deterministic_for_a_seed() -> None:
-    instance = random_instance(generator(8, Domain.FAULTS), 30, 6, 3, coverage=np.full(6, 2))
+    instance = random_instance(generator(8, Domain.FAULTS), 14, 6, 3, coverage=np.full(6, 2))
     one, two = (make_plan(instance, AllocationConfig(), 4) for _ in range(2))
     assert (one.matrix == two.matrix).all()
     assert [level.value for level in one.levels] == [level.value for level in two.levels]

@@ -33,17 +33,21 @@ NODES_OF_UNDERESTIMATE = 100  # more would prove little: what Φ is underestimat
 class Effort:
     """How much the search may do; counted in moves and sweeps, so that results do not depend on the clock."""
 
+    starts: int  # plans to begin from, besides the program's own
     sweeps: int
-    width: int
-    trades: bool
-    kicks: int = 0
+    width: int  # of exchanges tried in a row
+    trades: bool  # between pairs of groups
+    kicks: int
 
 
 def effort(groups: int, blocks: int) -> Effort:
+    """More for small instances, where it costs nothing; large ones have room for the program's rounding to be good."""
     size = groups * blocks
     if size <= 64:
-        return Effort(20, blocks, True, 10)
-    return Effort(8, 3, False, min(30, 6000 // size)) if size <= 3000 else Effort(3, 1, False)
+        return Effort(starts=8, sweeps=20, width=blocks, trades=True, kicks=8)
+    if size <= 1000:
+        return Effort(starts=3, sweeps=6, width=3, trades=False, kicks=min(12, 2000 // size))
+    return Effort(starts=1, sweeps=3, width=1, trades=False, kicks=0)
 
 
 class Levels:
@@ -140,9 +144,7 @@ class Levels:
         states = {name: State(self.bound, self.groups, rows, self.worst) for name, rows in candidates.items()}
         sound = {name: state for name, state in states.items() if self.sound(state) or repair(state)}
         order = sorted(sound, key=lambda each: (not self.within(sound[each]), sound[each].objective(objective), each))
-        large = len(self.groups.size) * self.instance.blocks > 1500
-        few = dict.fromkeys([*order[:1], *(name for name in order if name == "program")])
-        for name in few if large else order:
+        for name in dict.fromkeys([*order[: self.effort.starts], *(each for each in order if each == "program")]):
             state = sound[name]
             before = state.objective(objective)
             state = self.polished(state, objective, ceiling=best.objective(objective) if best is not None else np.inf)
