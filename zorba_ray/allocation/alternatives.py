@@ -54,11 +54,22 @@ class Filler:
         self.scratch: list[float] = vram.scratch.tolist()
         self.transit: list[float] = vram.transit.tolist()
         self.by_transit: list[int] = np.argsort(-vram.transit, kind="stable").tolist()
+        self.alike = len(np.unique(vram.groups)) == 1
+        self.room: dict[float, int] = {}  # where blocks cost the same: how many fit a budget
 
     def __call__(
         self, budget: float, order: Iterable[int], limit: int | None = None, stop: bool = False
     ) -> NDArray[np.bool_]:
         """Blocks that do not fit are skipped, or with `stop` end the filling."""
+        if self.alike:
+            if budget not in self.room:
+                self.room[budget] = int(self._fill(budget, range(self.blocks), None, True).sum())
+            row = np.zeros(self.blocks, dtype=bool)
+            row[list(order)[: self.room[budget] if limit is None else min(limit, self.room[budget])]] = True
+            return row
+        return self._fill(budget, order, limit, stop)
+
+    def _fill(self, budget: float, order: Iterable[int], limit: int | None, stop: bool) -> NDArray[np.bool_]:
         row = [False] * self.blocks
         used, largest, first, taken = self.base, 0.0, 0, 0
         for block in order:

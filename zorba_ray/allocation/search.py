@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation.bound import Bound, Sums
+from zorba_ray.allocation.bound import Bound
 from zorba_ray.allocation.memory import Floats, Matrix
 
 TINY = 1e-10  # relative gain below which a move is no gain
@@ -76,13 +76,16 @@ class State:
         powers = np.stack([np.bincount(groups.of, weights=w, minlength=len(groups.size)) for w in bound.powers])
         self.powers = powers  # [4, G] Σ over the group of w^j
         self.factor = bound.step * instance.sizes / instance.directions
+        self.version = 0  # of the rows; grows with every change
+        self._flips: tuple[int, int, Floats] = (-1, -1, np.zeros(0))
         self.refresh()
 
     def refresh(self) -> None:
         """Recompute everything from the rows (rounding does not pile up)."""
         instance = self.bound.instance
         a = self.rows.astype(np.float64)
-        self.power = np.stack([(a * w[:, None]).T @ a for w in self.powers])
+        planes = 1 if instance.equal_weights else 4  # equal weights: all powers are one
+        self.power = np.stack([(a * w[:, None]).T @ a for w in self.powers[:planes]])
         held = np.zeros((0, instance.blocks))
         if instance.rotate:
             held = np.zeros((len(self.bound.class_sizes), instance.blocks))
@@ -90,12 +93,18 @@ class State:
         self.held = held
         self.vram = instance.vram.of(self.rows)
         self.compute = instance.compute(self.rows)
-        self._entries()
+        self.entries = np.zeros((instance.blocks, instance.blocks))
+        self.per_block = np.zeros(instance.blocks)
+        self._evaluate(self.all)
 
-    def _entries(self) -> None:
-        totals = self.power[:, self.all, self.all]
-        self.entries = self.bound.pairs(self.all, totals, self.power)
-        self.per_block = self._block_values(self.all, totals, self.held, self.entries, self.entries[self.all, self.all])
+    def _evaluate(self, blocks: NDArray[np.int64]) -> None:
+        """Φ of these blocks anew."""
+        totals = four(self.power[:, blocks, blocks])
+        entries = self.bound.pairs(blocks, totals, four(self.power[:, blocks]))
+        self.entries[blocks] = entries
+        own = entries[np.arange(len(blocks)), blocks]
+        self.per_block[blocks] = self._block_values(blocks, totals, self.held[:, blocks], entries, own)
+        self.version += 1
 
     def _block_values(
         self, blocks: NDArray[np.int64], totals: Floats, held: Floats, entries: Floats, own: Floats
@@ -117,43 +126,52 @@ class State:
 
     def flips(self, g: int) -> Floats:
         """Change of Φ when group g starts or stops to tune each block, [L]."""
+        if self._flips[:2] == (g, self.version):
+            return self._flips[2]
         row = self.rows[g].astype(np.float64)
-        w = self.powers[:, g]
+        w = self.powers[: len(self.power), g]
         sign = np.where(self.rows[g], -1.0, 1.0)
         old: Floats = self.power[:, self.all, self.all]
         moved: Floats = self.power + w[:, None, None] * (sign[:, None] * row[None, :])
         totals: Floats = old + w[:, None] * sign
         moved[:, self.all, self.all] = totals
-        entries = self.bound.pairs(self.all, totals, moved)
+        entries = self.bound.pairs(self.all, four(totals), four(moved))
         held = self.held
         if len(held):
             held = held.copy()
-            held[self.groups.unit[g]] += w[1] * sign
-        gain = self._block_values(self.all, totals, held, entries, entries[self.all, self.all]) - self.per_block
-        column: Floats = self.power + w[:, None, None] * (row[:, None] * sign[None, :])
-        column[:, self.all, self.all] = old
-        others = (self.bound.pairs(self.all, old, column) - self.entries) * (self.factor * row)[:, None]
-        others[self.all, self.all] = 0.0
-        return np.asarray(gain + others.sum(axis=0))
+            held[self.groups.unit[g]] += self.powers[1, g] * sign
+        own = entries[self.all, self.all]
+        change = self._block_values(self.all, four(totals), held, entries, own) - self.per_block
+        mine = np.flatnonzero(self.rows[g])  # other blocks of the group meet the flipped one more, or less
+        column: Floats = self.power[:, mine] + w[:, None, None] * sign
+        column[:, np.arange(len(mine)), mine] = old[:, mine]
+        others = (self.bound.pairs(mine, four(old[:, mine]), four(column)) - self.entries[mine])
+        others[np.arange(len(mine)), mine] = 0.0
+        result: Floats = np.asarray(change + self.factor[mine] @ others)
+        self._flips = g, self.version, result
+        return result
 
     def apply(self, g: int, block: int) -> None:
         """Flip one block of one group."""
         sign = -1.0 if self.rows[g, block] else 1.0
         others = self.rows[g].copy()
         others[block] = False
-        w = sign * self.powers[:, g]
+        w = sign * self.powers[: len(self.power), g]
         self.power[:, block, others] += w[:, None]
         self.power[:, others, block] += w[:, None]
         self.power[:, block, block] += w
         if len(self.held):
-            self.held[self.groups.unit[g], block] += w[1]
+            self.held[self.groups.unit[g], block] += sign * self.powers[1, g]
         self.rows[g, block] ^= True
         self.vram[g] = self.bound.instance.vram.of(self.rows[g])
         self.compute[g] = self.bound.instance.compute(self.rows[g])
-        self._entries()
+        others[block] = True
+        self._evaluate(np.flatnonzero(others))
 
-    def sums(self) -> Sums:
-        return Sums(self.power, self.held)
+
+def four(power: Floats) -> Floats:
+    """All four powers; where weights are equal, one array stands for them."""
+    return np.broadcast_to(power, (4, *power.shape[1:])) if len(power) == 1 else power
 
 
 class Search:
@@ -283,18 +301,23 @@ class Search:
     def run(self, sweeps: int, width: int, trades: bool) -> int:
         """Sweeps over all groups until nothing gains; the number of moves made."""
         moves, groups = 0, len(self.state.groups.size)
+        stuck = [-1] * groups  # version of the state in which a group had no move that gains
         for _ in range(sweeps):
             before = moves
             for g in range(groups):
+                if stuck[g] == self.state.version:
+                    continue
                 while self.flip(g):
                     moves += 1
                 if width and self.swap(g, width):
                     moves += 1
+                else:
+                    stuck[g] = self.state.version
             if trades:
                 moves += sum(self.trade(g, h) for g in range(groups) for h in range(groups) if g != h)
-            self.state.refresh()
             if moves == before:
                 break
+        self.state.refresh()
         return moves
 
 
