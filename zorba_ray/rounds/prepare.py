@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -84,7 +85,7 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
     return Prepared(base, allocator, budgets, weights, model.columns)
 
 
-def build_host(base: Base, device: str) -> Host:
-    """A host of its own from what the base holds."""
-    model = build_model(base.model, base.weights, device)
+def build_host(base: Base, device: str, offloaded: Sequence[int] = ()) -> Host:
+    """A host of its own from what the base holds; the `offloaded` blocks stay in host memory until their turn comes."""
+    model = build_model(base.model, base.weights, device, offloaded)
     return Host(base.config, model, base.header, base.task, base.shards)

@@ -30,11 +30,11 @@ class ClientActor:
         self._device = device
         self._host: Any = None
 
-    def setup(self, base: Base) -> int:
+    def setup(self, base: Base, offloaded: Sequence[int]) -> int:
         """Build the model from the weights in the object store; answers with this process's id."""
         from zorba_ray.rounds.prepare import build_host
 
-        self._host = build_host(base, self._device)
+        self._host = build_host(base, self._device, offloaded)
         return os.getpid()
 
     def probe(

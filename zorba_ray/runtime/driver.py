@@ -13,6 +13,7 @@ import ray
 from zorba_ray.config.schema import Config
 from zorba_ray.results.schema import EvaluationRecord, RoundRecord
 from zorba_ray.results.summary import Summary
+from zorba_ray.runtime.packing import Slot
 
 BREATH = 0.25  # seconds of rounds between two answers to the front end; rounds never wait for it
 
@@ -48,10 +49,20 @@ class Driver:
 
         prepared = prepare(self.config, self.folder if self.resume else None)
         self.session = Session(self.config, prepared, self.folder, self.resume)
-        pool.setup(ray.put(prepared.base), self.session.steps)
+        pool.setup(ray.put(prepared.base), self.session.steps, self._offloaded)
         self.backend = RayBackend(pool, lru_cache(prepared.cost), prepared.test_examples, self.config.evaluation.batch)
         self._events: Iterator[RoundRecord | EvaluationRecord | str] = self.session.events(self.backend)
         return Briefing([f"placement: {self.placement.reason}", *self.session.notes], self.session.ledger.rounds)
+
+    def _offloaded(self, slot: Slot) -> list[int]:
+        """On a GPU of its own share, a client streams in the blocks that it does not tune, where the config says so."""
+        allocator = self.session.prepared.allocator
+        if self.placement.device != "cuda" or not slot.clients or self.config.model.frozen != "offload":
+            return []
+        if not allocator.plans:
+            return list(range(allocator.instance.blocks))
+        row = allocator.active_in(self.session.ledger.rounds)[slot.clients[0]]
+        return [column for column, on in enumerate(row) if not on]
 
     def advance(self) -> list[RoundRecord | EvaluationRecord | str]:
         """Rounds for a breath's time and what came of them; empty when the run is done."""

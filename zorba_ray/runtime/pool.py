@@ -43,6 +43,7 @@ class Pool:
     members: list[Member]
     start: Callable[[Slot], Any]
     base: Any = None  # reference to the Base in the object store
+    offloaded: Callable[[Slot], Sequence[int]] = lambda slot: ()  # blocks that a slot's actor keeps in host memory
     steps: list[Step] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -51,11 +52,11 @@ class Pool:
         """Start all actors; they import their libraries while the caller goes on."""
         return cls([Member(slot, start(slot)) for slot in slots], start)
 
-    def setup(self, base: Any, steps: Sequence[Step]) -> None:
+    def setup(self, base: Any, steps: Sequence[Step], offloaded: Callable[[Slot], Sequence[int]]) -> None:
         """Give every actor the base; steps of earlier rounds (a resumed run) are replayed on first use."""
-        self.base = base
+        self.base, self.offloaded = base, offloaded
         self.steps = list(steps)
-        pids = ray.get([member.actor.setup.remote(base) for member in self.members])
+        pids = ray.get([member.actor.setup.remote(base, offloaded(member.slot)) for member in self.members])
         for member, pid in zip(self.members, pids, strict=True):
             member.pid = pid
 
@@ -89,7 +90,7 @@ class Pool:
             )
         ray.kill(member.actor)
         member.actor = self.start(member.slot)
-        member.actor.setup.remote(self.base)
+        member.actor.setup.remote(self.base, self.offloaded(member.slot))
         member.sent = 0
 
 
