@@ -16,7 +16,8 @@ def summary(**changes: object) -> Summary:
     values: dict[str, object] = {
         "name": "run", "seed": 0, "clients": 20, "rounds": 100, "rounds_done": 100, "method": "zorba",
         "placement": "cohort", "model": "embedded", "task": "embedded", "accuracy_first": 0.53, "accuracy_last": 0.93,
-        "accuracy_best": 0.94, "loss_first": 0.7, "loss_last": 0.2, "seconds": 51.0, "seconds_rounds": 48.0,
+        "accuracy_best": 0.94, "test_loss_first": 0.6, "test_loss_last": 0.2,
+        "loss_first": 0.7, "loss_last": 0.2, "seconds": 51.0, "seconds_rounds": 48.0,
         "bytes_up": 32000, "bytes_down": 64000, "flops": 1e12, "ledger_sha256": "ab" * 32, "model_sha256": "cd" * 32,
         "ledger_bytes": 20000, "interrupted": False,
     }  # fmt: skip
@@ -85,7 +86,8 @@ def test_last_lines_say_how_to_go_on() -> None:
     assert "Resume" not in "\n".join(last_lines(summary(), Path("runs/a")))
     stopped = last_lines(summary(stopped="diverged at round 7", rounds_done=7), Path("runs/a"))
     assert stopped[0] == "Stopped after 7 of 100 rounds: diverged at round 7"
-    assert last_lines(summary(accuracy_first=None, accuracy_last=None), Path("a"))[0].startswith("Sent")
+    untested = summary(accuracy_first=None, accuracy_last=None, test_loss_first=None, test_loss_last=None)
+    assert last_lines(untested, Path("a"))[0].startswith("Sent")
     assert resume_line(Path("runs/a-1")) == "python -m zorba_ray.run --resume runs/a-1"
 
 

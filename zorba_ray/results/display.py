@@ -87,7 +87,7 @@ class Display:
             self._progress.update(self._task, state=self._live_state())
         elif due:
             self._evaluated = record.round
-            self._print(f"round {record.round}/{self._total}  test accuracy {percent(record.accuracy)}")
+            self._print(f"round {record.round}/{self._total}  test accuracy {percent(record.accuracy)}  test loss {record.loss:.4f}")
 
     def finish(self, summary: Summary, run_dir: Path) -> None:
         """The last lines: what came out, and where it is."""
@@ -145,6 +145,8 @@ def last_lines(summary: Summary, run_dir: Path) -> list[str]:
             f"Test accuracy {percent(summary.accuracy_first)} → {percent(summary.accuracy_last)}  ({gain:+.1f} points) "
             f"in {summary.rounds_done} rounds, {summary.clients} clients, {duration(summary.seconds)}"
         )
+    if summary.test_loss_first is not None and summary.test_loss_last is not None:
+        lines.append(f"Test loss {summary.test_loss_first:.4f} → {summary.test_loss_last:.4f}")
     lines.append(
         f"Sent {format_bytes(summary.bytes_up)} up, {format_bytes(summary.bytes_down)} down; "
         f"ledger {format_bytes(summary.ledger_bytes)}, sha256 {summary.ledger_sha256[:16]}"

@@ -40,6 +40,8 @@ class Summary:
     accuracy_first: float | None
     accuracy_last: float | None
     accuracy_best: float | None
+    test_loss_first: float | None
+    test_loss_last: float | None
     loss_first: float | None
     loss_last: float | None  # training loss of the last round
     seconds: float  # from the command to its end, over all sittings that ended with a summary
@@ -81,7 +83,8 @@ def summarise(
     """The summary of a run from its records, those of earlier sittings included."""
     rounds = records.filter(pc.equal(records["kind"], "round"))
     clients = records.filter(pc.equal(records["kind"], "client"))
-    accuracies = records.filter(pc.equal(records["kind"], "evaluation")).sort_by("round")["accuracy"].to_pylist()
+    evaluations = records.filter(pc.equal(records["kind"], "evaluation")).sort_by("round")
+    accuracies, test_losses = evaluations["accuracy"].to_pylist(), evaluations["loss"].to_pylist()
     losses = rounds.sort_by("round")["loss"].to_pylist()
     content = ledger.read_bytes()
     return Summary(
@@ -97,6 +100,8 @@ def summarise(
         accuracy_first=accuracies[0] if accuracies else None,
         accuracy_last=accuracies[-1] if accuracies else None,
         accuracy_best=max(accuracies, default=None),
+        test_loss_first=test_losses[0] if test_losses else None,
+        test_loss_last=test_losses[-1] if test_losses else None,
         loss_first=losses[0] if losses else None,
         loss_last=losses[-1] if losses else None,
         seconds=seconds,
