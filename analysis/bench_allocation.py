@@ -113,7 +113,8 @@ def regime_rows(found: list[dict[str, object]]) -> list[list[str]]:
         equal = [str(each["best_rule"]) for each in group if each["best_rule"] and float(each["ratio"]) > 1 - EQUAL]
         rows.append([
             str(regime), f"{len(group)}", f"{len(group) - len(ratios)}", f"{np.median(ratios):.3f}",
-            f"{ratios.min():.3f}", f"{ratios.max():.6f}", f"{len(equal)} {', '.join(sorted(set(equal)))}".strip(), f"{np.median(proven):.3f}",
+            f"{ratios.min():.3f}", f"{ratios.max():.6f}",
+            f"{len(equal)} {', '.join(sorted(set(equal)))}".strip(), f"{np.median(proven):.3f}",
             f"{proven.max():.3f}",
         ])  # fmt: skip
     return rows
@@ -133,7 +134,8 @@ def main() -> None:
     rows = level_rows("10,000 × 48, 10 classes", large, large_seconds)
     rows += level_rows("the same, variances × 100", noisy, noisy_seconds)
     rows += level_rows("100 × 24, direct", direct, direct_seconds)
-    head = ["Instance", "Level", "Program", "Exact f*", "Proven bound", "Gap", "MIP gap", "Found by", "Seconds", "In all"]
+    head = ["Instance", "Level", "Program", "Exact f*", "Proven bound", "Gap", "MIP gap", "Found by", "Seconds",
+            "In all"]  # fmt: skip
     print(text_table(head, rows))
 
     found = [compare(number) for number in range(10 if options.quick else 50)]

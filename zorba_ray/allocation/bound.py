@@ -15,6 +15,7 @@ from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.participation import participation
 
+Powers = Floats | list[Floats]  # four arrays, of the powers 0 to 3 of the weights
 KAPPA = {"gaussian": 1.0, "rademacher": -1.0}  # fourth moment less two: the 1/d_l correction
 
 
@@ -24,9 +25,6 @@ class Sums:
 
     power: Floats  # [4, L, L]
     held: Floats  # [K, L] weighted number of clients of each class that hold a block (rotation only; else K = 0)
-
-    def rows(self, blocks: NDArray[np.int64]) -> Sums:
-        return Sums(self.power[:, blocks], self.held[:, blocks])
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Bound:
             held = np.stack([w * a[g].sum(axis=0) for w, g in zip(self.class_weights, self.members, strict=True)])
         return Sums(power, held)
 
-    def pairs(self, rows: NDArray[np.int64], totals: Floats, power: Floats) -> Floats:
+    def pairs(self, rows: NDArray[np.int64], totals: Powers, power: Powers) -> Floats:
         """Second moments E‖v_lq‖² weighted as in Var_l (without d_l/P): entries [R, L] for the blocks `rows` [R].
 
         `totals` [4, R] are S_j[l,l] and `power` [4, R, L] the entries S_j[l,q]. Rows without clients give 0.
@@ -108,7 +106,7 @@ class Bound:
         dev = linear - 2 * (reach * c * x + jitter * cross) + second * self.q
         return np.asarray(second * g + linear * s + dev * tau)
 
-    def own(self, rows: NDArray[np.int64], totals: Floats, held: Floats, own_pair: Floats) -> tuple[Floats, Floats]:
+    def own(self, rows: NDArray[np.int64], totals: Powers, held: Floats, own_pair: Floats) -> tuple[Floats, Floats]:
         """Terms of Var_l and Bias_l [R] that do not multiply d_l; `own_pair` [R] is E‖v_ll‖² as given by `pairs`."""
         instance = self.instance
         g, s, tau = instance.gradient[rows], instance.batch_variance[rows], self.tau[rows]

@@ -10,7 +10,7 @@ from zorba_ray.allocation.lexicographic import solve
 from zorba_ray.allocation.plan import Plan
 from zorba_ray.config.schema import AllocationConfig
 
-SWEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+SWEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
 
 
 def frontier(

@@ -26,6 +26,7 @@ GROUPS = 5  # per block: rows that the search handles at once; fewer clients tha
 LEAST_GROUPS = 160
 ROUNDING = 1e-9  # of a limit
 CUT_ROUNDS = 15
+CUT_TOLERANCE = 1e-4
 NODES_OF_UNDERESTIMATE = 100  # more would prove little: what Φ is underestimated by is not in the tree
 
 
@@ -126,7 +127,7 @@ class Levels:
             for _ in range(CUT_ROUNDS):
                 solved = program.relax(goal, left)
                 left, bound = max(left - solved.seconds, 0.05), max(bound, solved.bound)
-                if solved.x is None or not form.relaxation.tighten(program, solved.x, 1e-4):
+                if solved.x is None or not form.relaxation.tighten(program, solved.x, CUT_TOLERANCE):
                     break
         if solved is None or any(program.integer):
             nodes = NODES if form.relaxation is None else NODES_OF_UNDERESTIMATE

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation.bound import Bound
+from zorba_ray.allocation.bound import Bound, Powers
 from zorba_ray.allocation.memory import Floats, Matrix
 
 TINY = 1e-10  # relative gain below which a move is no gain
@@ -107,7 +107,7 @@ class State:
         self.version += 1
 
     def _block_values(
-        self, blocks: NDArray[np.int64], totals: Floats, held: Floats, entries: Floats, own: Floats
+        self, blocks: NDArray[np.int64], totals: Powers, held: Floats, entries: Floats, own: Floats
     ) -> Floats:
         variance, bias = self.bound.own(blocks, totals, held, own)
         inner = np.where(totals[0] > 0, self.factor[blocks] * entries.sum(axis=1), 0.0)
@@ -169,9 +169,9 @@ class State:
         self._evaluate(np.flatnonzero(others))
 
 
-def four(power: Floats) -> Floats:
+def four(power: Floats) -> Powers:
     """All four powers; where weights are equal, one array stands for them."""
-    return np.broadcast_to(power, (4, *power.shape[1:])) if len(power) == 1 else power
+    return [power[0]] * 4 if len(power) == 1 else power
 
 
 class Search:

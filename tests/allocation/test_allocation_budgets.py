@@ -1,0 +1,86 @@
+"""Budgets of clients, the memory model, and what a run's config makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zorba_ray.allocation import ModelShape, client_budgets, textbook, vram_model
+from zorba_ray.allocation.activation import most_blocks
+from zorba_ray.allocation.budgets import apportion
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import BudgetClass, BudgetsConfig, ClientsConfig
+
+SHAPE = ModelShape(
+    names=("a", "b", "c"), trainable=(100, 100, 10), parameters=(100, 100, 50), flops=(1.0, 1.0, 1.0),
+    flops_before=0.0, flops_after=0.0, fixed_parameters=7, hidden=11, workspace=13, context=17,
+)
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=8), st.integers(1, 1000))
+def test_largest_remainder_sums_and_stays_within_one(shares: list[float], count: int) -> None:
+    counts = apportion(shares, count)
+    assert sum(counts) == count
+    exact = np.array(shares) / sum(shares) * count
+    assert (np.abs(np.array(counts) - exact) < 1).all()
+
+
+def test_classes_are_dealt_by_the_seed_and_only_by_it() -> None:
+    classes = [BudgetClass("small", 3, "1 GiB"), BudgetClass("large", 1, "4 GiB")]
+    clients = ClientsConfig(count=20, budgets=BudgetsConfig(classes=classes))
+    one, same, other = (client_budgets(clients, seed) for seed in (1, 1, 2))
+    assert np.bincount(one.class_of).tolist() == [15, 5]
+    assert (one.bytes == np.array([2**30, 2**32])[one.class_of]).all()
+    assert (one.class_of == same.class_of).all() and (one.class_of != other.class_of).any()
+    assert one.names == ("small", "large")
+
+
+def test_explicit_budgets_keep_their_order() -> None:
+    clients = ClientsConfig(count=3, budgets=BudgetsConfig(explicit=["2 MiB", "1 MiB", "2 MiB"]))
+    budgets = client_budgets(clients, 5)
+    assert budgets.bytes.tolist() == [2**21, 2**20, 2**21]
+    assert budgets.class_of.tolist() == [1, 0, 1] and budgets.names == ("1.00 MiB", "2.00 MiB")
+    with pytest.raises(ConfigError, match="3 budgets for 4 clients"):
+        client_budgets(ClientsConfig(count=4, budgets=clients.budgets), 0)
+
+
+def test_log_normal_levels_have_its_median_and_spread() -> None:
+    clients = ClientsConfig(count=10_000, budgets=BudgetsConfig(median="8 GiB", sigma=0.5, levels=101))
+    budgets = client_budgets(clients, 0)
+    assert np.median(budgets.bytes) == pytest.approx(2**33, rel=1e-6)
+    assert np.log(budgets.bytes).std() == pytest.approx(0.5, rel=0.02)
+    assert len(np.unique(budgets.bytes)) == 101
+
+
+def test_vram_formula_word_for_word() -> None:
+    """VRAM(a) = fixed + Σ [a active + (1 − a) frozen] + max(scratch if active, else transit)."""
+    offload, resident = vram_model(SHAPE, 2, "offload"), vram_model(SHAPE, 2, "resident")
+    fixed = 17 + 2 * 7 + 11 + 13
+    a = np.array([True, False, True])
+    assert offload.of(a) == fixed + 400 + (40 + 2 * 40) + max(200, 200, 20)
+    assert resident.of(a) == fixed + 400 + 200 + (40 + 2 * 40) + max(200, 0, 20)
+    assert offload.least == fixed + 200 and resident.least == fixed + 500
+
+
+def test_the_textbook_estimator_saves_nothing() -> None:
+    rows = all_rows(3)
+    assert np.ptp(textbook(SHAPE, 4).of(rows)) == 0
+    assert np.ptp(vram_model(SHAPE, 4, "offload").of(rows)) > 0
+
+
+def all_rows(blocks: int) -> np.ndarray:
+    return (np.arange(2**blocks)[:, None] >> np.arange(blocks) & 1).astype(bool)
+
+
+@given(st.integers(0, 10**6))
+def test_no_set_of_blocks_is_larger_than_most_blocks_says(seed: int) -> None:
+    from allocation_instances import vram_model as random_model
+
+    rng = np.random.default_rng(seed)
+    vram = random_model(rng.integers(1, 100, 6).astype(float), resident=bool(rng.random() < 0.5))
+    rows = all_rows(6)
+    budget = float(rng.uniform(vram.least, vram.of(rows).max() * 1.1))
+    fitting = rows[vram.of(rows) <= budget].sum(axis=1)
+    assert fitting.max(initial=0) <= most_blocks(vram, budget)

@@ -1,0 +1,107 @@
+"""Simple rules, the plan on disk and on the screen, the frontier."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from allocation_instances import random_instance, uniform_instance
+
+from zorba_ray.allocation import NAMES, Bound, Plan, alternative, describe, make_plan, rotated
+from zorba_ray.allocation.alternatives import Filler
+from zorba_ray.allocation.frontier import frontier
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import AllocationConfig
+from zorba_ray.noise import Domain, generator
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("alike", [True, False])
+def test_rules_fill_budgets_as_they_say(name: str, alike: bool) -> None:
+    rng = generator(1, Domain.FAULTS)
+    instance = random_instance(rng, 12, 5, 3)
+    if alike:
+        instance = uniform_instance(12, 5, budgets=np.repeat([500.0, 700.0, 1300.0], 4))
+    matrix = alternative(name, instance, 0)
+    fits = instance.vram.of(matrix) <= instance.budgets
+    if name == "full":
+        assert matrix.all() and not fits.all()
+        with pytest.raises(ConfigError, match="does not fit"):
+            make_plan(instance, AllocationConfig(plan="full"), 0)
+        return
+    assert fits.all()
+    assert make_plan(instance, AllocationConfig(plan=name), 0).matrix.tolist() == matrix.tolist()
+    if name == "one_each":
+        assert (matrix.sum(axis=1) == 1).all()
+    elif name != "cyclic":  # nothing more would fit
+        for n, row in enumerate(matrix):
+            more = row | np.eye(5, dtype=bool)
+            assert (instance.vram.of(more[~row]) > instance.budgets[n]).all()
+
+
+def test_the_filler_agrees_with_the_memory_model() -> None:
+    rng = generator(2, Domain.FAULTS)
+    for _ in range(200):
+        instance = random_instance(rng, 2, 6, 1)
+        order = rng.permutation(6)
+        row = np.zeros(6, dtype=bool)
+        for block in order:
+            row[block] = True
+            if instance.vram.of(row) > instance.budgets[0]:
+                row[block] = False
+        assert Filler(instance)(float(instance.budgets[0]), order.tolist()).tolist() == row.tolist()
+
+
+def test_plans_survive_json() -> None:
+    instance = random_instance(generator(3, Domain.FAULTS), 9, 4, 2)
+    plan = make_plan(instance, AllocationConfig(), 0)
+    back = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert (back.matrix == plan.matrix).all() and (back.slack == plan.slack).all()
+    assert back.levels == plan.levels and back.messages == plan.messages
+    assert (back.bound, back.vram, back.block_bound) == (plan.bound, plan.vram, plan.block_bound)
+
+
+def test_rotation_moves_rows_within_classes_and_comes_round() -> None:
+    matrix = np.eye(5, dtype=bool)
+    class_of = np.array([0, 1, 0, 1, 0])
+    turned = rotated(matrix, class_of, 1)
+    assert (turned.sum(axis=0) == 1).all()
+    for k in (0, 1):
+        rows = {tuple(row) for row in matrix[class_of == k].tolist()}
+        assert {tuple(row) for row in turned[class_of == k].tolist()} == rows
+    assert (rotated(matrix, class_of, 6) == matrix).all() and (turned != matrix).any()
+
+
+def test_the_frontier_has_no_dominated_point() -> None:
+    instance = random_instance(generator(4, Domain.FAULTS), 4, 4, 2)
+    points = frontier(instance, AllocationConfig(), 0, (0.0, 0.2, 1.0))
+    bounds, vrams = zip(*sorted((plan.bound, plan.vram) for _, plan in points), strict=True)
+    assert list(vrams) == sorted(vrams, reverse=True)
+    assert bounds[0] <= min(alternative_bounds(instance)) * (1 + 1e-12)
+
+
+def alternative_bounds(instance: object) -> list[float]:
+    bound = Bound(instance)  # type: ignore[arg-type]
+    plans = [describe(name, alternative(name, instance, 0), bound) for name in NAMES]  # type: ignore[arg-type]
+    return [plan.bound for plan in plans if plan.feasible] or [np.inf]
+
+
+def test_the_command_explains_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow.parquet as pq
+
+    from zorba_ray.allocate import main
+
+    levels = ["allocation.order=[convergence,vram]", "allocation.epsilon=[0.1,0]"]
+    assert main([f"out={tmp_path}", "clients.count=6", "step.weights=equal", *levels, "--frontier"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("Class", "Clients m", "Proven bound", "ε buys", "one_each", "Frontier"):
+        assert word in shown
+    plan = Plan.from_json(json.loads((tmp_path / "allocation.json").read_text()))
+    table = pq.read_table(tmp_path / "allocation.parquet").to_pydict()
+    columns = [name for name in table if name.startswith("a:")]
+    assert (plan.matrix == np.array([table[name] for name in columns]).T).all()
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("allocation.png", "frontier.png"))
+    assert main(["clients.count=2", "allocation.coverage=2", "clients.budgets.explicit=[1 KiB, 1 KiB]"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("zorba_ray: budget 1.00 KiB (1024 B) of class")
