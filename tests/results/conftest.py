@@ -49,6 +49,8 @@ def make_run(
     )  # fmt: skip
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     (folder / "allocation.json").write_text(json.dumps(plan.to_json()), encoding="utf-8")
+    each = {name: [0.5] * blocks for name in ("gradient", "batch_variance", "client_variance")}
+    (folder / "statistics.json").write_text(json.dumps({"round": 0, "estimated": False} | each), encoding="utf-8")
     infos = tuple(BlockInfo(f"block {i}", i + 1, 49984) for i in range(blocks))
     header = Header(config.method, config.seed, config.zo.noise, "00" * 32, infos)
     ledger = LedgerWriter(folder / "ledger.jsonl", header)

@@ -69,7 +69,7 @@ def test_the_report_says_what_came_out(run_folder: MakeRun) -> None:
     for text in ("93.0 %", "+40.0 points from 53.0 %", run.summary.ledger_sha256, run.summary.model_sha256, "complete",
                  "small", "medium", "large", "2.31", "1.30 %", "python -m zorba_ray.replay", "Sent up"):  # fmt: skip
         assert text in seen.text, text
-    assert seen.tags.count("svg") == 5
+    assert seen.tags.count("svg") == 6
     assert "batch: 8" in seen.text and "numpy" in seen.text  # config and environment
     assert "--resume" not in seen.text
 

@@ -87,7 +87,8 @@ class Display:
             self._progress.update(self._task, state=self._live_state())
         elif due:
             self._evaluated = record.round
-            self._print(f"round {record.round}/{self._total}  test accuracy {percent(record.accuracy)}  test loss {record.loss:.4f}")
+            result = f"test accuracy {percent(record.accuracy)}  test loss {record.loss:.4f}"
+            self._print(f"round {record.round}/{self._total}  {result}")
 
     def finish(self, summary: Summary, run_dir: Path) -> None:
         """The last lines: what came out, and where it is."""

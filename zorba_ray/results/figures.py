@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from zorba_ray.config.units import format_bytes
@@ -217,6 +217,28 @@ def scalars(values: NDArray[Any], rounds: NDArray[Any], means: NDArray[Any], dev
     right.plot(rounds + 1, means, color=ACCENT, linewidth=1.1, marker=dot(rounds))
     right.yaxis.set_major_locator(MaxNLocator(5))
     whole_rounds(right, rounds)
+    return figure
+
+
+@styled
+def spread(predicted: NDArray[np.float64], observed: NDArray[np.float64]) -> Figure:
+    """Mean square of each client's scalars, as the bound's statistics predict it and as it came; equal on the line."""
+    figure, (axes, aside) = canvas(2, 2.9)
+    low, high = (float(f(np.concatenate([predicted, observed]))) for f in (np.min, np.max))
+    low, high = max(low, 1e-12) / 1.5, max(high, 1e-12) * 1.5
+    axes.set_title("Mean of ρ², one dot a client")
+    axes.plot([low, high], [low, high], color=INK, linewidth=0.8)
+    axes.scatter(predicted, observed, s=14, color=ACCENT, alpha=0.7, linewidths=0)
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), xlabel="predicted", ylabel="observed")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(numticks=6))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
+    aside.set_title("Observed / predicted")
+    ratios = np.log2(np.maximum(observed, 1e-12) / np.maximum(predicted, 1e-12))
+    aside.hist(ratios, bins=25, color=ACCENT)
+    aside.set_yticks([])
+    aside.set_xlabel("log₂; 0: as predicted")
     return figure
 
 

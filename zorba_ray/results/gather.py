@@ -21,7 +21,7 @@ from zorba_ray.ledger import read_ledger
 from zorba_ray.results.stream import read_parts
 from zorba_ray.results.summary import Summary, read_summary
 
-CONFIG, ALLOCATION, LEDGER = "config.yaml", "allocation.json", "ledger.jsonl"
+CONFIG, ALLOCATION, LEDGER, STATISTICS = "config.yaml", "allocation.json", "ledger.jsonl", "statistics.json"
 SAMPLE = 4096  # scalars taken from one part of the records, evenly spread
 SUMS = ("samples", "loss", "forwards", "flops", "bytes_up", "bytes_down", "seconds")
 
@@ -55,6 +55,17 @@ class Run:
     evaluations: dict[str, NDArray[Any]]
     scalars: NDArray[np.float32]  # all of them, or an even sample
     scalars_count: int
+    spread: Spread | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean square of each client's scalars while the first plan was in force: what the bound's statistics say it is,
+    `E ρ² = Σ_{l∈A_n} G_l + σ_l² + ζ_l²`, and what came. One entry per client with reports and active blocks."""
+
+    predicted: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    estimated: bool  # the statistics come from probes; else from the config
 
 
 def read_run(folder: Path) -> Run:
@@ -76,7 +87,27 @@ def read_run(folder: Path) -> Run:
         evaluations=evaluations,
         scalars=scalars,
         scalars_count=count,
+        spread=scalar_spread(folder, config, plan),
     )
+
+
+def scalar_spread(folder: Path, config: Config, plan: Plan) -> Spread | None:
+    """Predicted against observed mean squares; None where plans rotate: a client's blocks change each round."""
+    if config.allocation.rotate:
+        return None
+    statistics = json.loads(_text(folder / STATISTICS))
+    until = config.allocation.every or config.rounds
+    total, count = np.zeros(len(plan.matrix)), np.zeros(len(plan.matrix))
+    for part in read_parts(folder):
+        mine = pc.and_(pc.equal(part["status"], "ok"), pc.less(part["round"], until))
+        rows = part.filter(pc.and_(pc.equal(part["kind"], "client"), mine))
+        squares = rows["scalar_mean"].to_numpy() ** 2 + rows["scalar_std"].to_numpy() ** 2
+        np.add.at(total, rows["client"].to_numpy(), squares)
+        np.add.at(count, rows["client"].to_numpy(), 1)
+    per_block = sum(np.asarray(statistics[name]) for name in ("gradient", "batch_variance", "client_variance"))
+    seen = (count > 0) & plan.matrix.any(axis=1)
+    predicted = (plan.matrix @ per_block)[seen]
+    return Spread(predicted, total[seen] / count[seen], bool(statistics["estimated"])) if seen.any() else None
 
 
 def reduce_records(
@@ -88,7 +119,7 @@ def reduce_records(
     for part in read_parts(folder):
         rounds.append(part.filter(pc.equal(part["kind"], "round")))
         evaluations.append(part.filter(pc.equal(part["kind"], "evaluation")))
-        clients = part.filter(pc.equal(part["kind"], "client"))
+        clients = part.filter(pc.and_(pc.equal(part["kind"], "client"), pc.equal(part["status"], "ok")))
         sums.append(
             clients.group_by("budget_class").aggregate([("round", "count"), *((name, "sum") for name in SUMS)])
         )

@@ -13,7 +13,7 @@ import numpy as np
 from zorba_ray.config.units import format_bytes
 from zorba_ray.results import figures
 from zorba_ray.results.display import duration, percent, resume_line
-from zorba_ray.results.gather import CONFIG, Run, read_run
+from zorba_ray.results.gather import CONFIG, Run, Spread, read_run
 from zorba_ray.results.page import code, facts, figure, folded, page, paragraph, section, table, tiles
 from zorba_ray.results.summary import Summary
 
@@ -180,7 +180,21 @@ def scalars(run: Run) -> str:
     shown = f"{run.scalars_count:,}{sampled}"
     spread = f" Standard deviation {finite.std():.3g}." if len(finite) else ""
     about = f"Each report is one number ρ for each direction: {shown}.{spread}"
-    return section("Scalars", about, figure(picture, f"Distribution of the scalars. {about}"))
+    parts = [figure(picture, f"Distribution of the scalars. {about}")]
+    if run.spread is not None:
+        told = spread_told(run.spread)
+        parts += [paragraph(told), figure(figures.spread(run.spread.predicted, run.spread.observed), told)]
+    return section("Scalars", about, *parts)
+
+
+def spread_told(spread: Spread) -> str:
+    """What the comparison of predicted and observed mean squares says."""
+    ratio = float(np.median(spread.observed / spread.predicted))
+    source = "estimated from probes before the first round" if spread.estimated else "those of the config"
+    told = f"Mean square of a client's scalars: observed / predicted by the bound's statistics has median {ratio:.3g}."
+    if spread.estimated:
+        return f"{told} The statistics are {source}; gradients change as training goes on."
+    return f"{told} The statistics are {source}, so only ratios between clients mean something."
 
 
 def reproduce(run: Run) -> str:
