@@ -94,14 +94,25 @@ def test_the_command_explains_and_writes(tmp_path: Path, capsys: pytest.CaptureF
     from zorba_ray.allocate import main
 
     levels = ["allocation.order=[convergence,vram]", "allocation.epsilon=[0.1,0]"]
-    assert main([f"out={tmp_path}", "clients.count=6", "step.weights=equal", *levels, "--frontier"]) == 0
+    assert main([f"out={tmp_path}", "clients.count=6", "step.weights=equal", *levels]) == 0
     shown = capsys.readouterr().out
-    for word in ("Class", "Clients m", "Proven bound", "ε buys", "one_each", "Frontier"):
+    for word in ("Class", "Clients m", "Proven bound", "ε buys", "one_each"):
         assert word in shown
     plan = Plan.from_json(json.loads((tmp_path / "allocation.json").read_text()))
     table = pq.read_table(tmp_path / "allocation.parquet").to_pydict()
     columns = [name for name in table if name.startswith("a:")]
     assert (plan.matrix == np.array([table[name] for name in columns]).T).all()
-    assert all((tmp_path / name).stat().st_size > 1000 for name in ("allocation.png", "frontier.png"))
+    assert (tmp_path / "allocation.png").stat().st_size > 1000
     assert main(["clients.count=2", "allocation.coverage=2", "clients.budgets.explicit=[1 KiB, 1 KiB]"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("zorba_ray: budget 1.00 KiB (1024 B) of class")
+
+
+@pytest.mark.slow
+def test_the_command_draws_the_frontier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from zorba_ray.allocate import main
+
+    assert main([f"out={tmp_path}", "clients.count=6", "step.weights=equal", "--frontier"]) == 0
+    assert "Active share" in capsys.readouterr().out
+    drawn = json.loads((tmp_path / "frontier.json").read_text())
+    assert len(drawn["frontier"]) >= 2 and {p["name"] for p in drawn["alternatives"]} == set(NAMES)
+    assert (tmp_path / "frontier.png").stat().st_size > 1000

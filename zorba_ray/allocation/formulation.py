@@ -10,7 +10,7 @@ counts    how many clients of each class tune each block; for many blocks. Dealt
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from zorba_ray.allocation.bound import Bound
 from zorba_ray.allocation.dealing import deal
 from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.relaxation import Relaxation, add_relaxation
-from zorba_ray.allocation.search import Groups
 from zorba_ray.allocation.solver import Linear, Program, weighted
+from zorba_ray.allocation.state import Groups
 from zorba_ray.allocation.tables import add_tables, all_patterns, table_size
 
 TABLE_COLUMNS = 2500  # Φ by tables up to this many columns
@@ -40,6 +40,11 @@ class Formulation:
     rows: Callable[[Floats, Groups], Matrix]  # a solution as rows of groups
     exact: dict[str, bool]
     activation: Activation
+
+    def branch(self) -> Formulation:
+        """A copy to which rows may be added. Compute, which adds variables, must not be among what is still to come
+        unless it is there already."""
+        return replace(self, program=self.program.copy(), objectives=dict(self.objectives))
 
     def objective(self, name: str) -> Linear:
         """The expression of an objective. That of compute, which is large, is added when it is first wanted."""

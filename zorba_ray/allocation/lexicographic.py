@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from zorba_ray.allocation.alternatives import NAMES, Filler, alternative
+from zorba_ray.allocation.alternatives import NAMES, alternative
 from zorba_ray.allocation.bound import Bound
 from zorba_ray.allocation.enumeration import all_plans, enumerable
 from zorba_ray.allocation.feasibility import check, explain
 from zorba_ray.allocation.formulation import Formulation, formulate
+from zorba_ray.allocation.improve import Improver, within
 from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.plan import Level, Plan, describe
-from zorba_ray.allocation.search import Search, State, groups_of_rows, make_groups, repair
 from zorba_ray.allocation.solver import NODES, Solved
+from zorba_ray.allocation.state import State, groups_of_rows, make_groups
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
-from zorba_ray.noise import Domain, generator
 
 GROUPS = 5  # per block: rows that the search handles at once; fewer clients than twice that are searched one by one
 LEAST_GROUPS = 160
@@ -30,29 +31,21 @@ CUT_TOLERANCE = 1e-4
 NODES_OF_UNDERESTIMATE = 100  # more would prove little: what Φ is underestimated by is not in the tree
 
 
-@dataclass
-class Effort:
-    """How much the search may do; counted in moves and sweeps, so that results do not depend on the clock."""
+@dataclass(frozen=True)
+class Found:
+    """A level's outcome before later levels are bound to it."""
 
-    starts: int  # plans to begin from, besides the program's own
-    sweeps: int
-    width: int  # of exchanges tried in a row
-    trades: bool  # between pairs of groups
-    kicks: int
-
-
-def effort(groups: int, blocks: int) -> Effort:
-    """More for small instances, where it costs nothing; large ones have room for the program's rounding to be good."""
-    size = groups * blocks
-    if size <= 64:
-        return Effort(starts=8, sweeps=20, width=blocks, trades=True, kicks=8)
-    if size <= 1000:
-        return Effort(starts=3, sweeps=6, width=3, trades=False, kicks=min(12, 2000 // size))
-    return Effort(starts=1, sweeps=3, width=1, trades=False, kicks=0)
+    objective: str
+    value: float
+    proven: float
+    solved: Solved
+    used: str
+    seconds: float
+    rule: Matrix | None  # the simple rule's plan, if f* is its
 
 
 class Levels:
-    """The run through the levels of one instance."""
+    """The run through the levels of one instance: `find` and `close` each of them in order, then `finish`."""
 
     def __init__(self, instance: Instance, config: AllocationConfig, seed: int):
         self.instance, self.config, self.seed = instance, config, seed
@@ -60,44 +53,79 @@ class Levels:
         self.worst = config.vram == "worst"
         most = max(GROUPS * instance.blocks, LEAST_GROUPS)
         self.groups = make_groups(self.bound, most if instance.clients > 2 * most else 2 * most)
-        self.effort = effort(len(self.groups.size), instance.blocks)
         self.limits: dict[str, float] = {}
         self.levels: list[Level] = []
-        self.messages: list[str] = []
-        self.alternatives: dict[str, Matrix] = {}
+        self.state: State | None = None
+        self.lower = 0.0  # of Φ, over all plans
+        self.previous: Floats | None = None  # the last program's solution
+        self.candidates = self.starts()
+        self.form = self.formulated(self.scales(self.candidates))
 
     def solve(self) -> Plan:
-        starts = self.starts()
-        scales = self.scales(starts)
-        form = formulate(self.bound, self.config.formulation, self.worst, scales)
-        state: State | None = None
-        lower = 0.0
-        previous: Floats | None = None
-        for i, objective in enumerate(self.config.order):
-            began = time.perf_counter()
-            solved = self.prove(form, objective, previous)
-            candidates = dict(starts) if i == 0 else {}
-            if solved.x is not None:
-                candidates["program"] = form.rows(solved.x, self.groups)
-                previous = solved.x
-            state, used = self.best(objective, state, candidates)
-            value = state.objective(objective)
-            ruled, rule, matrix = self.best_rule(objective) if i == 0 else (np.inf, "", None)
-            if ruled < value:
-                value, used = ruled, rule
-            proven = min(solved.bound * form.scales[objective], value)
-            if objective == "convergence" and i == 0:
-                lower = proven
-            surrogate = solved.value * form.scales[objective]
-            self.close(form, objective, value, proven, surrogate, solved, used, time.perf_counter() - began)
-            if matrix is not None and not self.within(state):  # ε does not cover the difference to the groups' plan
-                self.groups, rows = groups_of_rows(self.bound, matrix)
-                state = State(self.bound, self.groups, rows, self.worst)
-        assert state is not None
+        for _ in self.config.order:
+            self.close(self.find())
         if self.config.order[0] != "convergence":
-            loose = formulate(self.bound, self.config.formulation, self.worst, scales)
-            lower = max(self.prove(loose, "convergence", None).bound, 0.0) * scales["convergence"]
-        return self.finish(state, min(lower, state.objective("convergence")))
+            loose = self.formulated(self.form.scales)
+            self.lower = max(self.prove(loose, "convergence", None).bound, 0.0) * loose.scales["convergence"]
+        return self.finish()
+
+    def formulated(self, scales: dict[str, float]) -> Formulation:
+        return formulate(self.bound, self.config.formulation, self.worst, scales)
+
+    def find(self) -> Found:
+        """Prove and search the next level."""
+        began, form, first = time.perf_counter(), self.form, not self.levels
+        objective = self.config.order[len(self.levels)]
+        solved = self.prove(form, objective, self.previous)
+        candidates = dict(self.candidates) if first else {}
+        if solved.x is not None:
+            candidates["program"] = form.rows(solved.x, self.groups)
+            self.previous = solved.x
+        improver = Improver(self.bound, self.groups, self.worst, self.seed)
+        best = improver.best(objective, self.limits, self.state, candidates)
+        if best is None:
+            raise ConfigError(explain(self.instance))
+        self.state, used = best
+        value = self.state.objective(objective)
+        ruled, rule, matrix = self.best_rule(objective) if first else (np.inf, "", None)
+        if ruled < value:
+            value, used = ruled, rule
+        proven = min(solved.bound * form.scales[objective], value)
+        if objective == "convergence" and first:
+            self.lower = proven
+        taken = matrix if used == rule else None
+        return Found(objective, value, proven, solved, used, time.perf_counter() - began, taken)
+
+    def close(self, found: Found) -> None:
+        """Write the level down and bind the later ones to it."""
+        form, objective, value = self.form, found.objective, found.value
+        epsilon, limit = self.config.epsilon[len(self.levels)], allowance(self.config, len(self.levels), value)
+        self.limits[objective] = limit
+        scale = form.scales[objective]
+        form.program.row(form.objective(objective), upper=limit / scale * (1 + ROUNDING))
+        level = Level(
+            objective, value, found.proven, 0.0, found.seconds, epsilon, limit, value, form.name, form.exact[objective],
+            found.solved.value * scale, found.solved.gap, found.used,
+        )  # fmt: skip
+        self.levels.append(settled(level, value))
+        assert self.state is not None
+        if found.rule is not None and not within(self.state, self.limits):  # ε does not cover what grouping loses
+            self.groups, rows = groups_of_rows(self.bound, found.rule)
+            self.state = State(self.bound, self.groups, rows, self.worst)
+
+    def branch(self, config: AllocationConfig) -> Levels:
+        """The same run with other later levels."""
+        other = copy.copy(self)
+        other.config, other.limits, other.levels = config, dict(self.limits), list(self.levels)
+        other.form = self.form.branch()
+        return other
+
+    def finish(self) -> Plan:
+        assert self.state is not None
+        state, matrix = self.state, self.groups.deal(self.state.rows)
+        levels = tuple(settled(level, state.objective(level.objective)) for level in self.levels)
+        lower = min(self.lower, state.objective("convergence"))
+        return describe("zorba", matrix, self.bound, levels, tuple(self.compare(matrix)), lower)
 
     def starts(self) -> dict[str, Matrix]:
         """Rows of groups to begin from: the simple rules applied to groups as if each were one client."""
@@ -139,42 +167,6 @@ class Levels:
             raise ConfigError(explain(self.instance))
         return solved
 
-    def best(self, objective: str, incumbent: State | None, candidates: dict[str, Matrix]) -> tuple[State, str]:
-        """The best plan found for a level that keeps the earlier levels' limits."""
-        best, used = (self.polished(incumbent, objective), "search") if incumbent is not None else (None, "")
-        states = {name: State(self.bound, self.groups, rows, self.worst) for name, rows in candidates.items()}
-        sound = {name: state for name, state in states.items() if self.sound(state) or repair(state)}
-        order = sorted(sound, key=lambda each: (not self.within(sound[each]), sound[each].objective(objective), each))
-        for name in dict.fromkeys([*order[: self.effort.starts], *(each for each in order if each == "program")]):
-            state = sound[name]
-            before = state.objective(objective)
-            state = self.polished(state, objective, ceiling=best.objective(objective) if best is not None else np.inf)
-            value = state.objective(objective)
-            if self.within(state) and (best is None or value < best.objective(objective) * (1 - 1e-12)):
-                best, used = state, name if value >= before * (1 - 1e-12) else "search"
-        if best is None:
-            raise ConfigError(explain(self.instance))
-        return self.kicked(best, objective, used)
-
-    def kicked(self, best: State, objective: str, used: str) -> tuple[State, str]:
-        """Iterated local search: a few rows drawn anew, polished, kept when better. Drawn from the seed."""
-        fill = Filler(self.instance)
-        groups, blocks = len(self.groups.size), self.instance.blocks
-        for kick in range(self.effort.kicks):
-            rng = generator(self.seed, Domain.ALLOCATION, 1, len(self.levels), kick)
-            rows = best.rows.copy()
-            for g in rng.choice(groups, min(groups, 2 + groups // 20), replace=False):
-                limit = max(int(rows[g].sum()) + int(rng.integers(-1, 2)), 0)
-                rows[g] = fill(float(self.groups.budget[g]), rng.permutation(blocks).tolist(), limit) & (limit > 0)
-            state = State(self.bound, self.groups, rows, self.worst)
-            if not (self.sound(state) or repair(state)):
-                continue
-            now = best.objective(objective)
-            state = self.polished(state, objective, ceiling=now)
-            if self.within(state) and state.objective(objective) < now * (1 - 1e-9):
-                best, used = state, "search"
-        return best, used
-
     def best_rule(self, objective: str) -> tuple[float, str, Matrix | None]:
         """Large instances are searched in groups: what the simple rules do for the clients themselves, at best."""
         best: tuple[float, str, Matrix | None] = (np.inf, "", None)
@@ -191,64 +183,22 @@ class Levels:
         plans = {name: alternative(name, self.instance, self.seed) for name in NAMES}
         return {name: matrix for name, matrix in plans.items() if not self.instance.infeasible(matrix)}
 
-    def sound(self, state: State) -> bool:
-        covered = state.coverage >= self.instance.coverage - 1e-9
-        return bool((state.vram <= self.groups.budget).all() and covered.all())
-
-    def within(self, state: State) -> bool:
-        return all(state.objective(name) <= limit for name, limit in self.limits.items())
-
-    def polished(self, state: State, objective: str, ceiling: float = np.inf) -> State:
-        """The same plan improved; one that breaks a limit is first brought back within it."""
-        state = State(self.bound, self.groups, state.rows, self.worst)
-        e = self.effort
-        for name, limit in self.limits.items():
-            if state.objective(name) > limit:
-                others = {k: v for k, v in self.limits.items() if k != name and state.objective(k) <= v}
-                if state.objective(objective) < ceiling < np.inf:
-                    others[objective] = ceiling
-                Search(state, name, others).run(e.sweeps, e.width, e.trades)
-        if self.within(state):
-            Search(state, objective, self.limits).run(e.sweeps, e.width, e.trades)
-        return state
-
-    def close(
-        self, form: Formulation, objective: str, value: float, proven: float, surrogate: float, solved: Solved,
-        used: str, seconds: float,
-    ) -> None:
-        """Write the level down and bind the later ones to it."""
-        epsilon = self.config.epsilon[len(self.levels)]
-        limit = allowance(self.config, len(self.levels), value)
-        self.limits[objective] = limit
-        scale = form.scales[objective]
-        form.program.row(form.objective(objective), upper=limit / scale * (1 + ROUNDING))
-        gap = max(value - proven, 0.0) / abs(value) if value else 0.0
-        self.levels.append(Level(
-            objective, value, proven, gap, seconds, epsilon, limit, value, form.name, form.exact[objective], surrogate,
-            solved.gap, used,
-        ))  # fmt: skip
-
-    def finish(self, state: State, lower: float) -> Plan:
-        matrix = self.groups.deal(state.rows)
-        levels = tuple(settled(level, state.objective(level.objective)) for level in self.levels)
-        self.compare(matrix)
-        return describe("zorba", matrix, self.bound, levels, tuple(self.messages), lower)
-
-    def compare(self, matrix: Matrix) -> None:
+    def compare(self, matrix: Matrix) -> list[str]:
         """Say where a simple rule is as good, and who tunes nothing."""
-        first = self.levels[0]
+        first, messages = self.levels[0], []
         for name, other in self.rules.items():
             value = objective_of(self.bound, other, first.objective, self.worst)
             if value <= first.value * (1 + 1e-6):
-                self.messages.append(f"{name} alone is as good at the first level ({first.objective} {value:.6g})")
+                messages.append(f"{name} alone is as good at the first level ({first.objective} {value:.6g})")
             if (other == matrix).all():
-                self.messages.append(f"the plan is {name}")
+                messages.append(f"the plan is {name}")
         idle = int((~matrix.any(axis=1)).sum())
         if idle:
-            self.messages.append(
+            messages.append(
                 f"{idle} of {len(matrix)} clients tune nothing: what ε grants is spent on doing without them; "
                 "allocation.epsilon=[0,0,0] keeps them"
             )
+        return messages
 
 
 def settled(level: Level, final: float) -> Level:
