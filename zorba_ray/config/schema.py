@@ -114,7 +114,7 @@ class ZeroOrderConfig:
 
 @dataclass
 class StepConfig:
-    lr: float = key(5e-3, "learning rate, η")
+    lr: float = key(3e-3, "learning rate, η")
     schedule: str = key("constant", "how η moves over the rounds", ("constant", "linear", "cosine"))
     warmup: int = key(0, "rounds of linear warm-up from 0 to η")
     final: float = key(0.0, "what linear and cosine end at, as a share of η")

@@ -106,7 +106,11 @@ def _source(config: ModelConfig) -> dict[str, Any]:
 
 
 def _from_pretrained(auto: Any, path: str, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """With fused attention where the model has it, written out where it has not."""
+    """With fused attention where the model has it, written out where it has not. What is missing is our own to say."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         module, info = auto.from_pretrained(path, attn_implementation="sdpa", **options)
     except ValueError as error:
