@@ -109,8 +109,8 @@ def _from_pretrained(auto: Any, path: str, options: dict[str, Any]) -> tuple[nn.
     """With fused attention where the model has it, written out where it has not. What is missing is our own to say."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         module, info = auto.from_pretrained(path, attn_implementation="sdpa", **options)
     except ValueError as error:
