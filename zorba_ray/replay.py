@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from zorba_ray import __version__
-from zorba_ray.config.command import Flag, Program, parse_command
+from zorba_ray.config.command import Command, Flag, Program
+from zorba_ray.config.entry import enter
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.help import help_text
 
 REPLAY = Program(
     "python -m zorba_ray.replay",
@@ -28,23 +27,16 @@ REPLAY = Program(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        command = parse_command(sys.argv[1:] if argv is None else argv, REPLAY)
-        if "--help" in command.flags:
-            print(help_text(REPLAY), end="")
-            return 0
-        if "--version" in command.flags:
-            print(f"zorba_ray {__version__}")
-            return 0
-        if command.config_path is None:
-            raise ConfigError("which run? python -m zorba_ray.replay RUN, where RUN is the folder of a run")
-        export = command.flags.get("--export")
-        rounds = parse_round(command.flags.get("--round"))
-        replay_run(Path(command.config_path), rounds, Path(export) if export else None)
-        return 0
-    except ConfigError as error:
-        print(f"zorba_ray: {error}", file=sys.stderr)
-        return 2
+    return enter(REPLAY, argv, replay)
+
+
+def replay(command: Command) -> int:
+    if command.config_path is None:
+        raise ConfigError("which run? python -m zorba_ray.replay RUN, where RUN is the folder of a run")
+    export = command.flags.get("--export")
+    rounds = parse_round(command.flags.get("--round"))
+    replay_run(Path(command.config_path), rounds, Path(export) if export else None)
+    return 0
 
 
 def parse_round(text: str | None) -> int | None:

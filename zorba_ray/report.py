@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from zorba_ray import __version__
-from zorba_ray.config.command import Program, parse_command
+from zorba_ray.config.command import Command, Program
+from zorba_ray.config.entry import enter
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.help import help_text
 
 REPORT = Program(
     "python -m zorba_ray.report",
@@ -21,21 +20,15 @@ REPORT = Program(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        command = parse_command(sys.argv[1:] if argv is None else argv, REPORT)
-        if "--help" in command.flags:
-            print(help_text(REPORT), end="")
-        elif "--version" in command.flags:
-            print(f"zorba_ray {__version__}")
-        elif command.config_path is None:
-            raise ConfigError("which run? python -m zorba_ray.report RUN takes the folder of a run")
-        else:
-            from zorba_ray.results.report import write_report
+    return enter(REPORT, argv, report)
 
-            print(write_report(Path(command.config_path)))
-    except ConfigError as error:
-        print(f"zorba_ray: {error}", file=sys.stderr)
-        return 2
+
+def report(command: Command) -> int:
+    if command.config_path is None:
+        raise ConfigError("which run? python -m zorba_ray.report RUN takes the folder of a run")
+    from zorba_ray.results.report import write_report
+
+    print(write_report(Path(command.config_path)))
     return 0
 
 

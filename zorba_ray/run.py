@@ -9,45 +9,33 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from zorba_ray import __version__
-from zorba_ray.config.command import RUN, parse_command
+from zorba_ray.config.command import RUN, Command
+from zorba_ray.config.entry import INTERRUPTED, enter
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.help import help_text
 from zorba_ray.config.load import load_config, to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.config.validate import ignored, validate
 
-INTERRUPTED = 130  # what shells expect after Ctrl-C
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 a mistake that the user can mend (one line on stderr), 130 after Ctrl-C."""
+    """The command; its exit status."""
     started = time.perf_counter()
-    try:
-        command = parse_command(sys.argv[1:] if argv is None else argv, RUN)
-        if "--help" in command.flags:
-            print(help_text(RUN), end="")
-            return 0
-        if "--version" in command.flags:
-            print(f"zorba_ray {__version__}")
-            return 0
-        resume = Path(command.flags["--resume"]) if "--resume" in command.flags else None
-        if resume:
-            config, folder = resumed(resume, command.config_path, command.overrides)
-        else:
-            config = load_config(command.config_path, command.overrides)
-            folder = run_folder(config)
-        validate(config)
-        if "--print-config" in command.flags:
-            print(to_yaml(config), end="")
-            return 0
-        return simulate(config, folder, resume is not None, started)
-    except ConfigError as error:
-        print(f"zorba_ray: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("zorba_ray: stopped", file=sys.stderr)
-        return INTERRUPTED
+    return enter(RUN, argv, lambda command: run(command, started))
+
+
+def run(command: Command, started: float) -> int:
+    """Everything that can be wrong in the command or the config stops here, before anything starts."""
+    resume = Path(command.flags["--resume"]) if "--resume" in command.flags else None
+    if resume:
+        config, folder = resumed(resume, command.config_path, command.overrides)
+    else:
+        config = load_config(command.config_path, command.overrides)
+        folder = run_folder(config)
+    validate(config)
+    if "--print-config" in command.flags:
+        print(to_yaml(config), end="")
+        return 0
+    return simulate(config, folder, resume is not None, started)
 
 
 def run_folder(config: Config) -> Path:
