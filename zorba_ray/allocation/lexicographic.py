@@ -195,8 +195,8 @@ class Levels:
         idle = int((~matrix.any(axis=1)).sum())
         if idle:
             messages.append(
-                f"{idle} of {len(matrix)} clients tune nothing: what ε grants is spent on doing without them; "
-                "allocation.epsilon=[0,0,0] keeps them"
+                f"{idle} of {len(matrix)} clients tune nothing: within allocation.epsilon the objectives do without "
+                "them; a smaller one keeps more"
             )
         return messages
 
