@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zorba_ray.allocation import Budgets, client_budgets, instance_from
 from zorba_ray.config.schema import Config
 from zorba_ray.engine import count_edges
+from zorba_ray.engine.precision import precision_warning, scalar_correlation
 from zorba_ray.ledger import BlockInfo, Header
 from zorba_ray.methods import METHODS
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
@@ -20,7 +21,9 @@ from zorba_ray.model.shape import model_shape
 from zorba_ray.rounds.allocator import Allocator
 from zorba_ray.rounds.host import Host, vectors_sha256
 from zorba_ray.rounds.plan import plan_round
-from zorba_ray.tasks import Task, load_task, partition
+from zorba_ray.tasks import Task, load_task, make_batch, partition, sample_batch
+
+PRECISION_DIRECTIONS = 8  # enough to see whether scalars survive few bits
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Prepared:
     budgets: Budgets
     weights: NDArray[np.float64]  # w [N]
     columns: list[int | None]  # of the model's stages
+    notes: list[str]  # what the user should know before the first round
 
     def cost(self, row: bytes) -> int:
         """Stages that the probes of a row of a[n, l] evaluate in a round."""
@@ -82,7 +86,22 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
         blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
     )
     base = Base(config, header, model.spec, export_weights(model), task, shards)
-    return Prepared(base, allocator, budgets, weights, model.columns)
+    return Prepared(base, allocator, budgets, weights, model.columns, precision_notes(base, model))
+
+
+def precision_notes(base: Base, model: BlockModel) -> list[str]:
+    """Where weights are evaluated in few bits: how well the scalars of two clients agree with those in float32."""
+    config = base.config
+    if config.model.precision == "float32":
+        return []
+    batches = [
+        make_batch(base.task.train, sample_batch(shard, config.clients.batch, config.seed, n, 0), base.task)
+        for n, shard in enumerate(base.shards[:2])
+    ]
+    noise = base.header.noise
+    correlation = scalar_correlation(model, batches, config.zo.mu, noise, config.seed, PRECISION_DIRECTIONS)
+    told = f"scalars in {config.model.precision} correlate {correlation:.3f} with those in float32 before round 0"
+    return [told, *filter(None, [precision_warning(correlation, config.model.precision, config.zo.mu)])]
 
 
 def build_host(base: Base, device: str, offloaded: Sequence[int] = ()) -> Host:

@@ -35,7 +35,7 @@ class Session:
         self.config = config
         self.prepared = prepared
         self.folder = folder
-        self.notes: list[str] = []
+        self.notes: list[str] = [*prepared.notes]
         self._earlier_seconds = 0.0
         if resume:
             self._rewind()
