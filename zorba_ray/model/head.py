@@ -43,7 +43,7 @@ class Head:
         self.tail = tail
         self.chained = chained
         self.prototype = prototype
-        self._words: Tensor | None = None
+        self.words = torch.tensor(spec.label_ids, dtype=torch.int64)  # [C] tokens of the label words
         self.output: nn.Module | None = None
         if spec.kind in ("words", "language"):
             self.output = output_of(module)
@@ -64,13 +64,7 @@ class Head:
             assert self.prototype is not None
             return self.prototype(self.embed(hidden, batch.ids, batch.mask))  # type: ignore[no-any-return]
         assert self.output is not None
-        return self._at_positions(hidden, batch, self._label_words(hidden.device))
-
-    def _label_words(self, device: torch.device) -> Tensor:
-        """Tokens of the label words [C], kept on the device."""
-        if self._words is None or self._words.device != device:
-            self._words = torch.tensor(self.spec.label_ids, device=device)
-        return self._words
+        return self._at_positions(hidden, batch, self.words)
 
     def embed(self, hidden: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Mean of the real tokens' last hidden states, normalised: [B, D]."""
@@ -89,7 +83,7 @@ class Head:
     def _answer_vocabulary(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over all tokens, in slices of positions; accuracy over the label words where there are any."""
         assert self.output is not None
-        words = self._label_words(hidden.device) if self.spec.kind == "words" else None
+        words = self.words if self.spec.kind == "words" else None
         tokens = batch.targets if words is None else words[batch.targets]
         slices = max(1, LOGIT_BYTES // (4 * int(self.output.weight.shape[0])))  # type: ignore[index]
         loss = torch.zeros((), dtype=torch.float64, device=hidden.device)

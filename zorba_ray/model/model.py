@@ -106,6 +106,7 @@ def assemble(
         if not _bears_few_bits(parts, blocks, hidden, context, precision):
             accept_few_bits(module.modules(), keep=False)
     _place([module] if head.prototype is None else [module, head.prototype], blocks, device)
+    head.words = head.words.to(device)
     return BlockModel(
         module, parts, head, blocks, stages, spec, precision, device,
         hidden_size=int(hidden.shape[-1]), mask_bytes=_mask_bytes(context, ids),
