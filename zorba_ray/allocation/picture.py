@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.plan import Plan
@@ -31,6 +32,10 @@ def draw_plan(instance: Instance, plan: Plan, path: Path) -> None:
     top.set_title(f"{plan.name}: bound {plan.bound:.4g} (proven {plan.lower_bound:.4g})", loc="left", fontsize=10)
     main.imshow(plan.matrix[order], aspect="auto", interpolation="nearest", cmap=ListedColormap([EMPTY, ACCENT]))
     main.set(xlabel="block", ylabel="clients, smallest budget first")
+    main.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(order) <= 64:
+        main.hlines(np.arange(0.5, len(order) - 1), -0.5, instance.blocks - 0.5, color="white", lw=1)
+    main.vlines(np.arange(0.5, instance.blocks - 1), -0.5, len(order) - 0.5, color="white", lw=1)
     places = np.arange(len(order))
     used = (instance.budgets - plan.slack)[order]
     unit = max(float(instance.budgets.max()), 1.0)
@@ -44,17 +49,41 @@ def draw_frontier(sweep: Sequence[tuple[float, Plan]], others: Sequence[Plan], p
     """Bound against VRAM over ε, with the alternatives; infeasible ones hollow."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    gib = 2.0**30
-    points = sorted((plan.vram / gib, plan.bound, epsilon) for epsilon, plan in sweep)
+    unit, name = memory_unit(max(plan.vram for plan in (*others, *(plan for _, plan in sweep))))
+    points = sorted((plan.vram / unit, plan.bound, epsilon) for epsilon, plan in sweep)
     axes.plot([x for x, _, _ in points], [y for _, y, _ in points], "-o", color=ACCENT, label="zorba over ε")
     for x, y, epsilon in points[:: max(len(points) // 6, 1)]:
         axes.annotate(f"ε {epsilon:g}", (x, y), textcoords="offset points", xytext=(6, 6), fontsize=8, color=SOFT)
     lower = max(plan.lower_bound for _, plan in sweep)
     axes.axhline(lower, color=SOFT, lw=1, ls=":", label="proven lower bound")
     for plan in others:
-        axes.plot(plan.vram / gib, plan.bound, "s", color=INK, mfc=INK if plan.feasible else "none")
-        axes.annotate(plan.name, (plan.vram / gib, plan.bound), textcoords="offset points", xytext=(6, -10), fontsize=8)
-    axes.set(xlabel="VRAM over all clients, GiB", ylabel="bound Φ", yscale="log")
+        axes.plot(plan.vram / unit, plan.bound, "s", color=INK, mfc=INK if plan.feasible else "none")
+    for names, x, y in neighbours(others):
+        axes.annotate(", ".join(names), (x / unit, y), textcoords="offset points", xytext=(7, -10), fontsize=8)
+    axes.set(xlabel=f"VRAM over all clients, {name}", ylabel="bound Φ", yscale="log")
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.12)
     axes.legend(frameon=False)
     axes.set_title("Hollow: breaks a budget or misses the coverage", loc="left", fontsize=9, color=SOFT)
     figure.savefig(path, dpi=150)
+
+
+def memory_unit(most: float) -> tuple[float, str]:
+    """The unit in which a quantity of memory has few digits, and its name."""
+    power = min(int(np.log2(max(most, 1.0)) // 10), 4)
+    return 2.0 ** (10 * power), ["B", "KiB", "MiB", "GiB", "TiB"][power]
+
+
+def neighbours(plans: Sequence[Plan]) -> list[tuple[list[str], float, float]]:
+    """Names of plans that lie so close together that they share a label, and the place of the lowest."""
+    groups: list[tuple[list[str], float, float]] = []
+    for plan in sorted(plans, key=lambda each: each.bound):
+        for names, x, y in groups:
+            if abs(plan.vram / x - 1) < 0.04 and abs(plan.bound / y - 1) < 0.1:
+                names.append(plan.name)
+                break
+        else:
+            groups.append(([plan.name], plan.vram, plan.bound))
+    return groups
