@@ -101,6 +101,8 @@ def test_sparklines_fit_and_keep_order(values: list[float], width: int) -> None:
 def test_a_sparkline_of_a_fall_falls() -> None:
     assert sparkline([8, 7, 6, 5, 4, 3, 2, 1], 8) == BARS[::-1]
     assert sparkline([1.0, 1.0], 5) == "▁▁"
+    assert sparkline([1.7976931348623157e308, -1e308], 2) == "█▁"
+    assert sparkline([5e-324, 0.0], 2) in ("█▁", "▁▁")
 
 
 @pytest.mark.parametrize(

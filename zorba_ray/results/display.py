@@ -187,6 +187,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     finite = [mean for mean in means if abs(mean) < float("inf")]
     if not finite:
         return " " * count
-    low, span = min(finite), max(finite) - min(finite)
-    level = (len(BARS) - 1) / span if span > 0 else 0.0
-    return "".join(BARS[round((mean - low) * level)] if abs(mean) < float("inf") else " " for mean in means)
+    low, half = min(finite) / 2, max(finite) / 2 - min(finite) / 2  # halves: a whole span may be beyond floats
+    heights = [(mean / 2 - low) / half if half > 0 else 0.0 for mean in means]
+    top = len(BARS) - 1
+    return "".join(BARS[round(h * top)] if abs(m) < float("inf") else " " for m, h in zip(means, heights, strict=True))
