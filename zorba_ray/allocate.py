@@ -11,12 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zorba_ray import __version__
-from zorba_ray.allocation import NAMES, Bound, Instance, Plan, alternative, describe, instance_from, make_plan
-from zorba_ray.allocation.budgets import client_budgets
-from zorba_ray.config.command import Flag, Program, parse_command
-from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.help import help_text
+from zorba_ray.allocation import NAMES, Bound, Instance, Plan, alternative, describe, make_plan
+from zorba_ray.config.command import Command, Flag, Program
+from zorba_ray.config.entry import enter
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.config.validate import validate
@@ -35,37 +32,22 @@ ALLOCATE = Program(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 a mistake that the user can mend (one line on stderr)."""
-    try:
-        command = parse_command(sys.argv[1:] if argv is None else argv, ALLOCATE)
-        if "--help" in command.flags:
-            print(help_text(ALLOCATE), end="")
-            return 0
-        if "--version" in command.flags:
-            print(f"zorba_ray {__version__}")
-            return 0
-        config = load_config(command.config_path, command.overrides)
-        validate(config)
-        explain(config, instance_of(config), "--frontier" in command.flags)
-        return 0
-    except ConfigError as error:
-        print(f"zorba_ray: {error}", file=sys.stderr)
-        return 2
+    """The command; its exit status."""
+    return enter(ALLOCATE, argv, allocate)
+
+
+def allocate(command: Command) -> int:
+    config = load_config(command.config_path, command.overrides)
+    validate(config)
+    explain(config, instance_of(config), "--frontier" in command.flags)
+    return 0
 
 
 def instance_of(config: Config) -> Instance:
     """The allocation problem that a run with this config would solve."""
-    from zorba_ray.model.shape import model_shape
-    from zorba_ray.rounds.prepare import load_base_model
-    from zorba_ray.tasks import load_task, partition
+    from zorba_ray.rounds.prepare import load_problem
 
-    task = load_task(config.task, config.model, config.seed, config.clients.partition_column)
-    shards = partition(task.train.labels, task.train.groups, config.clients, config.seed)
-    samples = np.array([len(shard) for shard in shards], dtype=np.float64)
-    weights = samples if config.step.weights == "samples" else np.ones_like(samples)
-    model = load_base_model(config, task)
-    shape = model_shape(model, config.clients.batch, int(task.train.lengths.max()))
-    return instance_from(config, shape, client_budgets(config.clients, config.seed), weights)
+    return load_problem(config).instance
 
 
 def explain(config: Config, instance: Instance, with_frontier: bool) -> Path:

@@ -58,8 +58,3 @@ def _outcome(work: Work, answers: dict[int, tuple[torch.Tensor, torch.Tensor]]) 
     losses = torch.stack([answers[i][0] for i in range(len(work.paths))])
     correct = torch.stack([answers[i][1] for i in range(len(work.paths))])
     return Outcome(losses.double().cpu().numpy(), correct.cpu().numpy(), work.batch.targets.numel())
-
-
-def block_evaluations(model: BlockModel, paths: Sequence[Path]) -> int:
-    """Evaluations of layers (trie edges) that a work's paths cost, stem and head apart."""
-    return sum(trie.count_edges(paths, model.columns)[1:-1])

@@ -20,8 +20,8 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
 from zorba_ray.results.stream import read_parts
 from zorba_ray.results.summary import Summary, read_summary
+from zorba_ray.rounds.folder import ALLOCATION, CONFIG, LEDGER, STATISTICS
 
-CONFIG, ALLOCATION, LEDGER, STATISTICS = "config.yaml", "allocation.json", "ledger.jsonl", "statistics.json"
 SAMPLE = 4096  # scalars taken from one part of the records, evenly spread
 SUMS = ("samples", "loss", "forwards", "flops", "bytes_up", "bytes_down", "seconds")
 
@@ -95,7 +95,7 @@ def scalar_spread(folder: Path, config: Config, plan: Plan) -> Spread | None:
     """Predicted against observed mean squares; None where plans rotate: a client's blocks change each round."""
     if config.allocation.rotate:
         return None
-    statistics = json.loads(_text(folder / STATISTICS))
+    statistics = json.loads(_text(folder / STATISTICS.format("")))
     until = config.allocation.every or config.rounds
     total, count = np.zeros(len(plan.matrix)), np.zeros(len(plan.matrix))
     for part in read_parts(folder):

@@ -13,9 +13,10 @@ import numpy as np
 from zorba_ray.config.units import format_bytes
 from zorba_ray.results import figures
 from zorba_ray.results.display import duration, percent, resume_line
-from zorba_ray.results.gather import CONFIG, Run, Spread, read_run
+from zorba_ray.results.gather import Run, Spread, read_run
 from zorba_ray.results.page import code, facts, figure, folded, page, paragraph, section, table, tiles
 from zorba_ray.results.summary import Summary
+from zorba_ray.rounds.folder import CONFIG
 
 FILE = "report.html"
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation import Budgets, client_budgets, instance_from
+from zorba_ray.allocation import Budgets, Instance, client_budgets, instance_from
 from zorba_ray.config.schema import Config
 from zorba_ray.engine import count_edges
 from zorba_ray.engine.precision import precision_warning, scalar_correlation
@@ -67,8 +67,20 @@ def load_base_model(config: Config, task: Task) -> BlockModel:
     return load_model(config.model, task.head(loss), seed=config.seed)
 
 
-def prepare(config: Config, resume: Path | None = None) -> Prepared:
-    """Load and allocate. A resumed run takes its allocation from its folder, so that no solver decides a ledger."""
+@dataclass(frozen=True)
+class Problem:
+    """What a run is about, and the allocation problem that it poses."""
+
+    task: Task
+    model: BlockModel
+    shards: list[NDArray[np.int64]]
+    budgets: Budgets
+    weights: NDArray[np.float64]  # w [N]
+    instance: Instance
+
+
+def load_problem(config: Config) -> Problem:
+    """Task, model, shards, budgets and the instance that they make."""
     task = load_task(config.task, config.model, config.seed, config.clients.partition_column)
     model = load_base_model(config, task)
     shards = partition(task.train.labels, task.train.groups, config.clients, config.seed)
@@ -76,7 +88,14 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
     shape = model_shape(model, config.clients.batch, task.max_tokens)
-    allocator = Allocator(config, instance_from(config, shape, budgets, weights), resume)
+    return Problem(task, model, shards, budgets, weights, instance_from(config, shape, budgets, weights))
+
+
+def prepare(config: Config, resume: Path | None = None) -> Prepared:
+    """Load and allocate. A resumed run takes its allocation from its folder, so that no solver decides a ledger."""
+    problem = load_problem(config)
+    task, model = problem.task, problem.model
+    allocator = Allocator(config, problem.instance, resume)
     allocator.begin()
     header = Header(
         method=config.method,
@@ -85,8 +104,8 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
         base_sha256=vectors_sha256([block.vector.numpy() for block in model.blocks]),
         blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
     )
-    base = Base(config, header, model.spec, export_weights(model), task, shards)
-    return Prepared(base, allocator, budgets, weights, model.columns, precision_notes(base, model))
+    base = Base(config, header, model.spec, export_weights(model), task, problem.shards)
+    return Prepared(base, allocator, problem.budgets, problem.weights, model.columns, precision_notes(base, model))
 
 
 def precision_notes(base: Base, model: BlockModel) -> list[str]:
