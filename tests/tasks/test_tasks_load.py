@@ -18,7 +18,7 @@ from zorba_ray.playground import MODEL
 from zorba_ray.playground.language import LABEL_WORDS, PROMPT
 from zorba_ray.tasks import load_task, make_batch
 from zorba_ray.tasks.encode import Encoder, windows
-from zorba_ray.tasks.load import kind_of
+from zorba_ray.tasks.load import Rows, kind_of, set_aside
 from zorba_ray.tasks.registry import KNOWN
 
 TOKENIZER = AutoTokenizer.from_pretrained(MODEL)
@@ -248,3 +248,22 @@ def test_known_tasks_are_whole(name: str) -> None:
     assert known.sentences == () or len(known.sentences) == len(known.classes) == len(set(known.sentences))
     known.prompt.format(**dict.fromkeys(known.text, "x"))  # every field is a column
     assert known.hub is None or sorted(known.hub.labels.values()) in ([], [str(c) for c in range(len(known.classes))])
+
+
+@given(st.integers(0, 40))
+def test_what_is_set_aside_is_never_trained_on(count: int) -> None:
+    rows = Rows({"text": [str(i) for i in range(80)]}, np.arange(80) % 2, None)
+    kept, aside = set_aside(rows, count)
+    assert len(aside.labels) == count
+    assert sorted(kept.text["text"] + aside.text["text"]) == sorted(rows.text["text"])
+    assert set_aside(rows, count)[1].text == aside.text
+
+
+def test_validation_stands_in_the_place_of_the_test_data() -> None:
+    config = TaskConfig(validation_examples=50)
+    tested, validated = (load_task(config, ModelConfig(), 0, evaluated=part) for part in ("test", "validation"))
+    assert len(validated.test) == 50 and len(tested.test) != 50
+    assert np.array_equal(tested.train.tokens, validated.train.tokens)
+    assert len(tested.train) == len(load_task(TaskConfig(), ModelConfig(), 0).train) - 50
+    with pytest.raises(ConfigError, match=r"task\.validation_examples"):
+        load_task(TaskConfig(validation_examples=10**6), ModelConfig(), 0)

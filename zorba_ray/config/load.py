@@ -27,7 +27,11 @@ CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """The config of a run. `path` is a file or the bare name of one in configs/; None is the embedded default."""
     settings = read_files(find_config(path)) if path is not None else []
-    settings += [setting for argument in overrides for setting in read_argument(argument)]
+    return build([*settings, *(setting for argument in overrides for setting in read_argument(argument))])
+
+
+def build(settings: list[Setting]) -> Config:
+    """The config that settings make over the defaults, later ones over earlier ones."""
     tree = OmegaConf.structured(Config)
     for setting in settings:
         put(tree, setting)

@@ -101,6 +101,7 @@ class TaskConfig:
     max_tokens: int = key(128, "longest example in tokens; longer texts are cut, never the prompt's end")
     train_examples: int = key(0, "use at most this many training examples, drawn by the seed; 0: all")
     test_examples: int = key(0, "use at most this many test examples, drawn by the seed; 0: all")
+    validation_examples: int = key(0, "training examples set aside for choosing hyper-parameters; no client has them")
 
 
 @dataclass
@@ -154,6 +155,8 @@ class AllocationConfig:
 
 @dataclass
 class EvaluationConfig:
+    data: str = key("test", "what is evaluated on: the test data, or the examples that task.validation_examples sets aside",
+                    ("test", "validation"))
     every: int = key(10, "evaluate on the test data every this many rounds, and after the last")
     examples: int = key(0, "test examples per evaluation; 0: all")
     batch: int = key(64, "examples in one evaluation batch")

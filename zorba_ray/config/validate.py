@@ -99,6 +99,9 @@ def check_run(config: Config) -> None:
     require("\0" not in config.out, "out", config.out, "a path")
     at_least(1, evaluation__every=config.evaluation.every, evaluation__batch=config.evaluation.batch)
     at_least(0, evaluation__examples=config.evaluation.examples)
+    if config.evaluation.data == "validation":
+        require(config.task.validation_examples > 0, "task.validation_examples", 0,
+                "more than 0, because evaluation.data is validation")
     require(config.guard.loss_multiple > 1, "guard.loss_multiple", config.guard.loss_multiple, "more than 1")
 
 
@@ -163,6 +166,7 @@ def check_task(task: TaskConfig) -> None:
     require(bool(task.name), "task.name", task.name, "'embedded', a known task or 'files'")
     at_least(1, task__max_tokens=task.max_tokens)
     at_least(0, task__train_examples=task.train_examples, task__test_examples=task.test_examples)
+    at_least(0, task__validation_examples=task.validation_examples)
     require(len(task.words) != 1, "task.words", task.words, "one word for each label, so two or more")
     require(len(set(task.words)) == len(task.words), "task.words", task.words, "all different")
     if task.name == "files":

@@ -81,7 +81,8 @@ class Problem:
 
 def load_problem(config: Config) -> Problem:
     """Task, model, shards, budgets and the instance that they make."""
-    task = load_task(config.task, config.model, config.seed, config.clients.partition_column)
+    column, evaluated = config.clients.partition_column, config.evaluation.data
+    task = load_task(config.task, config.model, config.seed, column, evaluated)
     model = load_base_model(config, task)
     shards = partition(task.train.labels, task.train.groups, config.clients, config.seed)
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)

@@ -36,16 +36,28 @@ class Rows:
         return Rows(text, self.labels[index], None if self.groups is None else [self.groups[i] for i in index])
 
 
-def load_task(config: TaskConfig, model: ModelConfig, seed: int, group_column: str = "") -> Task:
+def load_task(
+    config: TaskConfig, model: ModelConfig, seed: int, group_column: str = "", evaluated: str = "test"
+) -> Task:
     """The task as this model is asked it; `seed` draws the examples where the config wants fewer than there are.
 
-    `group_column` names the natural partition's column; empty: the task's own where it has one.
+    `group_column` names the natural partition's column; empty: the task's own where it has one. With
+    `evaluated="validation"` the examples set aside from training stand in the place of the test data.
     """
     known = describe(config, group_column)
-    rows, classes = find_rows(config, known)
-    train = subsample(rows[0], config.train_examples, seed, 0)
-    test = subsample(rows[1], config.test_examples, seed, 1)
+    (train, test), classes = find_rows(config, known)
+    train, validation = set_aside(train, config.validation_examples)
+    train = subsample(train, config.train_examples, seed, 0)
+    test = validation if evaluated == "validation" else subsample(test, config.test_examples, seed, 1)
     return tokenise(config, model, known, classes, train, test)
+
+
+def set_aside(rows: Rows, count: int) -> tuple[Rows, Rows]:
+    """The rows without `count` of them, drawn by a fixed seed, and those."""
+    if 2 * count > len(rows.labels):
+        raise ConfigError(f"task.validation_examples is {count}, more than half of the {len(rows.labels)} for training")
+    order = generator(HELD_OUT_SEED, Domain.DATA, 3).permutation(len(rows.labels))
+    return rows.take(np.sort(order[count:])), rows.take(np.sort(order[:count]))
 
 
 def describe(config: TaskConfig, group_column: str) -> KnownTask:
