@@ -27,8 +27,9 @@ import transformers as tf
 from torch import nn
 
 from zorba_ray.config.schema import ModelConfig
-from zorba_ray.engine import CLEAN, Version, Work, evaluate
+from zorba_ray.engine import CLEAN, Version
 from zorba_ray.engine import Path as VersionPath
+from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.model import BlockModel, HeadSpec, ModelSpec, from_module
 from zorba_ray.noise import Direction, Kind, combine
 from zorba_ray.tasks.batch import Batch

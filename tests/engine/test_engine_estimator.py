@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.tiny_models import block_model, make_batch
 
-from zorba_ray.engine import Work, evaluate
+from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.engine.precision import two_sided_scalars
 from zorba_ray.noise import Direction, Kind, combine, sample

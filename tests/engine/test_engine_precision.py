@@ -8,7 +8,8 @@ import torch
 import transformers as tf
 from model.tiny_models import block_model, make_batch, with_keys
 
-from zorba_ray.engine import CLEAN, Work, evaluate
+from zorba_ray.engine import CLEAN
+from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.materialise import Showing
 from zorba_ray.engine.precision import precision_warning, scalar_correlation
 from zorba_ray.model import HeadSpec, ModelSpec, from_module, load_model

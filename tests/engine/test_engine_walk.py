@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model.tiny_models import FAMILIES, block_model, head_of, make_batch, perturbed, plain_model, with_keys
 
-from zorba_ray.engine import CLEAN, Path, Version, Work, evaluate
+from zorba_ray.engine import CLEAN, Path, Version
+from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.trie import Node
 from zorba_ray.model import Block, BlockModel, HeadSpec, build_model, export_weights
 from zorba_ray.model import head as head_module

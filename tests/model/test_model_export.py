@@ -12,7 +12,8 @@ import transformers as tf
 from model.tiny_models import FAMILIES, block_model, make_batch, plain_model, with_keys
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.engine import CLEAN, Work, evaluate
+from zorba_ray.engine import CLEAN
+from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.model import BlockModel, HeadSpec, ModelSpec, build_model, export_weights, load_model, save_folder
 from zorba_ray.noise import Direction, combine
 

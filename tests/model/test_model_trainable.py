@@ -8,7 +8,8 @@ from model.tiny_models import block_model, make_batch, plain_model, with_keys
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import LoraConfig
-from zorba_ray.engine import CLEAN, Work, evaluate
+from zorba_ray.engine import CLEAN
+from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.model import BlockModel, build_model, export_weights
 from zorba_ray.noise import Direction
 

@@ -1,7 +1,9 @@
-"""From batches and paths of versions to losses, with every shared prefix computed once."""
+"""From batches and paths of versions to losses, with every shared prefix computed once.
 
-from zorba_ray.engine.evaluate import Outcome, Work, evaluate
+Versions, paths and their count need no torch and are named here; `engine.evaluate` computes.
+"""
+
 from zorba_ray.engine.trie import count_edges
 from zorba_ray.engine.version import CLEAN, Path, Version
 
-__all__ = ["CLEAN", "Outcome", "Path", "Version", "Work", "count_edges", "evaluate"]
+__all__ = ["CLEAN", "Path", "Version", "count_edges"]

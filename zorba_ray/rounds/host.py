@@ -9,29 +9,21 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
-from zorba_ray.engine import CLEAN, Work, count_edges, evaluate
+from zorba_ray.engine import CLEAN, count_edges
+from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.ledger import Header, Step, apply_step
 from zorba_ray.methods import METHODS
 from zorba_ray.model import BlockModel
 from zorba_ray.model.cost import stage_flops
 from zorba_ray.rounds.plan import Report, RoundPlan
+from zorba_ray.rounds.tally import Tally
 from zorba_ray.tasks import Task, make_batch, sample_batch
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What evaluating a slice of the test data gave; tallies add up to the whole."""
-
-    correct: int
-    loss_sum: float
-    count: int
 
 
 class Host:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.ledger import Step
-from zorba_ray.rounds.host import Host, Tally
+from zorba_ray.rounds.host import Host
 from zorba_ray.rounds.plan import Report, RoundPlan
+from zorba_ray.rounds.tally import Tally, add_tallies, slices
 
 
 class LocalBackend:
@@ -27,18 +26,3 @@ class LocalBackend:
 
     def evaluate(self) -> Tally:
         return add_tallies([self.host.evaluate([batch]) for batch in self._batches])
-
-
-def slices(count: int, batch: int) -> Iterator[NDArray[np.int64]]:
-    """0 … count − 1 in runs of `batch`."""
-    for start in range(0, count, batch):
-        yield np.arange(start, min(count, start + batch), dtype=np.int64)
-
-
-def add_tallies(tallies: list[Tally]) -> Tally:
-    """In the order of the test data, so that the sum does not depend on who computed which part."""
-    return Tally(
-        correct=sum(tally.correct for tally in tallies),
-        loss_sum=sum(tally.loss_sum for tally in tallies),
-        count=sum(tally.count for tally in tallies),
-    )

@@ -15,8 +15,8 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, LedgerWriter, Step
 from zorba_ray.methods import METHODS
 from zorba_ray.rounds.allocator import Allocated, Allocator
-from zorba_ray.rounds.host import Tally
 from zorba_ray.rounds.plan import Report, RoundPlan, plan_round
+from zorba_ray.rounds.tally import Tally
 
 
 class Diverged(ConfigError):

@@ -17,9 +17,8 @@ from ray.exceptions import RayActorError
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.ledger import Step
-from zorba_ray.rounds.host import Tally
-from zorba_ray.rounds.local import add_tallies, slices
 from zorba_ray.rounds.plan import Report, RoundPlan
+from zorba_ray.rounds.tally import Tally, add_tallies, slices
 from zorba_ray.runtime.packing import Slot, deal_work
 
 PATIENCE = 3  # deaths of one slot without an answer in between, after which the run stops

@@ -1,0 +1,33 @@
+"""Evaluating the test data in slices that add up to the whole, whoever computed which part. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What evaluating a slice of the test data gave; tallies add up to the whole."""
+
+    correct: int
+    loss_sum: float
+    count: int
+
+
+def slices(count: int, batch: int) -> Iterator[NDArray[np.int64]]:
+    """0 … count − 1 in runs of `batch`."""
+    for start in range(0, count, batch):
+        yield np.arange(start, min(count, start + batch), dtype=np.int64)
+
+
+def add_tallies(tallies: list[Tally]) -> Tally:
+    """In the order of the test data, so that the sum does not depend on who computed which part."""
+    return Tally(
+        correct=sum(tally.correct for tally in tallies),
+        loss_sum=sum(tally.loss_sum for tally in tallies),
+        count=sum(tally.count for tally in tallies),
+    )
