@@ -51,12 +51,68 @@ class BudgetsConfig:
 @dataclass
 class ClientsConfig:
     count: int = key(20, "number of clients")
-    participants: int = key(0, "clients that take part in a round, drawn uniformly; 0: all of them")
     batch: int = key(8, "examples in one client's mini-batch")
     partition: str = key("dirichlet", "how the training data is dealt out", ("dirichlet", "iid", "natural"))
     alpha: float = key(1.0, "concentration of the Dirichlet distribution over labels; small is heterogeneous")
     partition_column: str = key("", "column of the data that names the client, for partition=natural")
     budgets: BudgetsConfig = section(BudgetsConfig, "VRAM budgets of the clients")
+
+
+@dataclass
+class ParticipationConfig:
+    clients: str = key("all", "clients of a round: all, a number, or a share such as '10 %'")
+    choice: str = key(
+        "uniform", "how they are drawn: each alike, likelier with more samples (both without replacement), or every "
+        "client by itself with probability `clients` (poisson)", ("uniform", "samples", "poisson"),
+    )
+    availability: str = key(
+        "always", "who can be chosen: everybody, each with probability `available`, on and off in stretches of mean "
+        "length `up` and `down`, or as a trace file says", ("always", "random", "markov", "trace"),
+    )
+    available: float = key(0.8, "probability that a client is available in a round, for availability=random")
+    up: float = key(10.0, "mean rounds for which a client stays available, for availability=markov")
+    down: float = key(5.0, "mean rounds for which it then is away")
+    trace: str = key("", "file (jsonl or csv) of client, from, to, for availability=trace")
+    trace_unit: str = key("rounds", "unit of from and to: rounds, or seconds of the virtual clock",
+                          ("rounds", "seconds"))
+    dropout: float = key(0.0, "probability that a chosen client downloads and then never reports")
+    over: float = key(0.0, "choose this share of clients more than wanted, and count those who report first")
+    deadline: float = key(0.0, "virtual seconds after which a report is late; 0: none")
+    late: str = key("drop", "late reports: lost, or kept for the round in which they arrive", ("drop", "keep"))
+
+
+@dataclass
+class Device:
+    budget: str = key("", "budget class whose clients have this device; empty: all that no other entry names")
+    forward: float = key(0.0, "speed of forward passes in FLOP/s")
+    backward: float = key(0.0, "speed of backward passes in FLOP/s; 0: that of forward passes")
+    up: float = key(0.0, "upload in bits/s; 0: takes no time")
+    down: float = key(0.0, "download in bits/s; 0: takes no time")
+    latency: float = key(0.0, "seconds that a client-round waits for the network whatever its size")
+
+
+@dataclass
+class FleetConfig:
+    devices: list[Device] = key([], "what clients compute and send with; empty: no virtual clock")
+    spread: float = key(0.0, "standard deviation of the logarithm of each client's speed and link, fixed for the run")
+    jitter: float = key(0.0, "the same, anew for every client and round")
+
+
+@dataclass
+class FaultsConfig:
+    min_clients: int = key(1, "stop when reports were excluded and fewer than this many remain in a round")
+    outlier: float = key(0.0, "exclude clients whose scalars lie this many deviations from the others'; 0: none")
+    byzantine: float = key(0.0, "share of clients that lie in every report, for studies")
+    lie: str = key("sign_flip", "what liars send: minus the truth, a multiple of it, noise of its size, or NaN",
+                   ("sign_flip", "scale", "random", "nan"))
+    lie_scale: float = key(10.0, "that multiple, for lie=scale")
+
+
+@dataclass
+class PrivacyConfig:
+    noise: float = key(0.0, "noise multiplier σ: Gaussian noise of σ·clip on sums of clients' scalars; 0: off")
+    clip: float = key(1.0, "largest norm C of a client's scalars in a round; longer ones are scaled down")
+    delta: float = key(1e-5, "δ of the (ε, δ) that is accounted")
 
 
 @dataclass
@@ -120,6 +176,9 @@ class StepConfig:
     warmup: int = key(0, "rounds of linear warm-up from 0 to η")
     final: float = key(0.0, "what linear and cosine end at, as a share of η")
     weights: str = key("samples", "a client's weight in the average", ("samples", "equal"))
+    aggregate: str = key("mean", "how clients' scalars become one", ("mean", "median", "trimmed", "clipped"))
+    trim: float = key(0.1, "share of the weight that is cut from each end, for aggregate=trimmed")
+    clip_norm: float = key(1.0, "longest vector of a client's scalars, for aggregate=clipped")
 
 
 @dataclass
@@ -155,7 +214,7 @@ class AllocationConfig:
 
 @dataclass
 class EvaluationConfig:
-    data: str = key("test", "what is evaluated on: the test data, or the examples that task.validation_examples sets aside",
+    data: str = key("test", "what is evaluated on: the test data, or what task.validation_examples sets aside",
                     ("test", "validation"))
     every: int = key(10, "evaluate on the test data every this many rounds, and after the last")
     examples: int = key(0, "test examples per evaluation; 0: all")
@@ -185,11 +244,15 @@ class Config:
     placement: str = key("auto", "one actor per client, many clients per actor, or chosen by the hardware",
                          ("auto", "per_client", "cohort"))
     out: str = key("", "folder of the run; empty: runs/NAME-TIME")
-    clients: ClientsConfig = section(ClientsConfig, "who takes part, with which data and memory")
+    clients: ClientsConfig = section(ClientsConfig, "the clients, their data and memory")
+    participation: ParticipationConfig = section(ParticipationConfig, "who takes part in a round, and reports in time")
+    fleet: FleetConfig = section(FleetConfig, "the simulated devices and links: the virtual clock")
+    faults: FaultsConfig = section(FaultsConfig, "clients that misbehave, in the simulated world")
     model: ModelConfig = section(ModelConfig, "the language model and what of it is trained")
     task: TaskConfig = section(TaskConfig, "data, prompt and labels")
     zo: ZeroOrderConfig = section(ZeroOrderConfig, "the zeroth-order estimator")
     step: StepConfig = section(StepConfig, "how scalars become a step")
+    privacy: PrivacyConfig = section(PrivacyConfig, "differential privacy of clients, by a trusted server")
     allocation: AllocationConfig = section(AllocationConfig, "which client tunes which blocks")
     evaluation: EvaluationConfig = section(EvaluationConfig, "measuring accuracy")
     guard: GuardConfig = section(GuardConfig, "when to stop a run that goes wrong")
