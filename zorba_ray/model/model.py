@@ -6,7 +6,9 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zorba_ray.config.errors import ConfigError
@@ -48,6 +50,7 @@ class BlockModel:
     hidden_size: int
     mask_bytes: int  # of a context, per example and squared token
     scratch: Scratch | None = None
+    flops: NDArray[np.float64] | None = None  # [3, stages]: per example, of tokens², tokens and 1; once counted
 
     @property
     def columns(self) -> list[int | None]:

@@ -13,9 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zorba_ray.allocation.memory import ModelShape
-from zorba_ray.model.cost import stage_flops
+from zorba_ray.model.cost import blank_batch, stage_flops
 from zorba_ray.model.model import BlockModel
-from zorba_ray.tasks.batch import Batch
 
 LIVE_STATES = 2  # hidden states of one client that wait while a layer runs: the shared prefix and the layer's input
 
@@ -59,13 +58,7 @@ def forward_workspace(model: BlockModel, examples: int, tokens: int) -> int:
 
     What a kernel takes inside itself does not show here.
     """
-    ids = torch.zeros((examples, tokens), dtype=torch.int64, device=model.device)
-    rows = torch.arange(examples, device=model.device)
-    cols = torch.full_like(rows, tokens - 1)
-    if model.head.spec.kind == "language":
-        rows = rows.repeat_interleave(tokens - 1)
-        cols = torch.arange(tokens - 1, device=model.device).repeat(examples)
-    batch = Batch(ids, torch.ones_like(ids), rows, cols, torch.zeros_like(rows))
+    batch = blank_batch(model, examples, tokens)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         kept: dict[str, Any] = {}
 
