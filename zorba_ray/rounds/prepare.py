@@ -1,4 +1,4 @@
-"""Everything a run needs before its first round, from the config alone: task, model, shards, budgets, allocation."""
+"""Everything a run needs before its first round, from the config alone: task, model, shards, budgets."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from zorba_ray.allocation import Budgets, Instance, client_budgets, instance_from
 from zorba_ray.config.schema import Config
-from zorba_ray.engine import count_edges
 from zorba_ray.engine.precision import precision_warning, scalar_correlation
 from zorba_ray.ledger import BlockInfo, Header
-from zorba_ray.methods import METHODS
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
 from zorba_ray.model.shape import model_shape
-from zorba_ray.rounds.allocator import Allocator
 from zorba_ray.rounds.host import Host, vectors_sha256
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.prepared import Outline, Prepared, allocated
 from zorba_ray.tasks import Task, load_task, make_batch, partition, sample_batch
 
 PRECISION_DIRECTIONS = 8  # enough to see whether scalars survive few bits
@@ -36,29 +33,6 @@ class Base:
     weights: dict[str, NDArray[Any]]
     task: Task
     shards: list[NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The base, and what only the driver needs of a run."""
-
-    base: Base
-    allocator: Allocator
-    budgets: Budgets
-    weights: NDArray[np.float64]  # w [N]
-    columns: list[int | None]  # of the model's stages
-    notes: list[str]  # what the user should know before the first round
-
-    def cost(self, row: bytes) -> int:
-        """Stages that the probes of a row of a[n, l] evaluate in a round."""
-        active = np.frombuffer(row, dtype=np.bool_)
-        paths = METHODS[self.base.config.method].probes(plan_round(self.base.config, 0), 0, active)
-        return sum(count_edges(paths, self.columns))
-
-    @property
-    def test_examples(self) -> int:
-        available = len(self.base.task.test.labels)
-        return min(available, self.base.config.evaluation.examples or available)
 
 
 def load_base_model(config: Config, task: Task) -> BlockModel:
@@ -93,11 +67,15 @@ def load_problem(config: Config) -> Problem:
 
 
 def prepare(config: Config, resume: Path | None = None) -> Prepared:
-    """Load and allocate. A resumed run takes its allocation from its folder, so that no solver decides a ledger."""
+    """Load and allocate, all in this process."""
+    base, outline = read(config)
+    return allocated(config, base, outline, resume)
+
+
+def read(config: Config) -> tuple[Base, Outline]:
+    """Load model and data: what hosts start from, and what the driver must know of it."""
     problem = load_problem(config)
     task, model = problem.task, problem.model
-    allocator = Allocator(config, problem.instance, resume)
-    allocator.begin()
     header = Header(
         method=config.method,
         seed=config.seed,
@@ -106,7 +84,16 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
         blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
     )
     base = Base(config, header, model.spec, export_weights(model), task, problem.shards)
-    return Prepared(base, allocator, problem.budgets, problem.weights, model.columns, precision_notes(base, model))
+    available = len(task.test.labels)
+    return base, Outline(
+        header=header,
+        instance=problem.instance,
+        budgets=problem.budgets,
+        weights=problem.weights,
+        columns=model.columns,
+        test_examples=min(available, config.evaluation.examples or available),
+        notes=precision_notes(base, model),
+    )
 
 
 def precision_notes(base: Base, model: BlockModel) -> list[str]:

@@ -25,7 +25,7 @@ from zorba_ray.rounds.allocator import Allocated, store
 from zorba_ray.rounds.folder import CONFIG, LEDGER, refuse_used_folder
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
 from zorba_ray.rounds.plan import Report, plan_round
-from zorba_ray.rounds.prepare import Prepared
+from zorba_ray.rounds.prepared import Prepared
 
 
 class Session:
@@ -35,7 +35,7 @@ class Session:
         self.config = config
         self.prepared = prepared
         self.folder = folder
-        self.notes: list[str] = [*prepared.notes]
+        self.notes: list[str] = [*prepared.outline.notes]
         self._earlier_seconds = 0.0
         if resume:
             self._rewind()
@@ -47,7 +47,7 @@ class Session:
             (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
             for round, plan in prepared.allocator.plans.items():
                 store(Allocated(round, plan, prepared.allocator.given, []), folder)
-        self.ledger = LedgerWriter(folder / LEDGER, prepared.base.header)
+        self.ledger = LedgerWriter(folder / LEDGER, prepared.outline.header)
         self.writer = RecordWriter(folder / FOLDER)
         entries = read_ledger(folder / LEDGER).entries
         self.steps: list[Step] = [entry.step for entry in entries]
@@ -72,7 +72,7 @@ class Session:
 
     def events(self, backend: Backend) -> Iterator[RoundRecord | EvaluationRecord | str]:
         """Train from where the ledger ends, to the last round; what is yielded is in the ledger and the records."""
-        allocator, weights = self.prepared.allocator, self.prepared.weights
+        allocator, weights = self.prepared.allocator, self.prepared.outline.weights
         if allocator.plans:
             yield from describe(allocator.plan_in(self.ledger.rounds))
         started = time.perf_counter()
@@ -109,7 +109,7 @@ class Session:
             bytes_up=sum(client.bytes_up for client in clients),
             bytes_down=int(down.sum()),
             seconds=seconds,
-            step_norm=step_norm(event.step, [block.size for block in self.prepared.base.header.blocks]),
+            step_norm=step_norm(event.step, [block.size for block in self.prepared.outline.header.blocks]),
             scalar_mean=float(scalars.mean()),
             scalar_std=float(scalars.std()),
         )
@@ -123,8 +123,8 @@ class Session:
             ClientRecord(
                 round=round,
                 client=report.client,
-                budget_class=prepared.budgets.names[prepared.budgets.class_of[report.client]],
-                budget_bytes=int(prepared.budgets.bytes[report.client]),
+                budget_class=prepared.outline.budgets.names[prepared.outline.budgets.class_of[report.client]],
+                budget_bytes=int(prepared.outline.budgets.bytes[report.client]),
                 predicted_bytes=int(used[report.client]),
                 active_blocks=int(active[report.client].sum()),
                 samples=report.examples,
