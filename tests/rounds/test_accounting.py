@@ -7,16 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zorba_ray.ledger import PrivateStep, SharedStep
-from zorba_ray.rounds.accounting import Wire, step_bytes
+from zorba_ray.rounds.accounting import Protocol, Wire, step_bytes
 
 
 def shared(round: int, blocks: int, directions: int) -> SharedStep:
-    return SharedStep(round, 1.0, np.ones((blocks, directions), dtype=np.float32))
+    """Coefficients that differ from block to block."""
+    c = np.arange(1, 1 + blocks * directions, dtype=np.float32).reshape(blocks, directions)
+    return SharedStep(round, 1.0, c)
 
 
 def test_a_downlink_is_the_smaller_of_coefficients_and_scalars():
-    assert step_bytes(shared(0, blocks=6, directions=4), participants=20) == 6 * 4 * 4
-    assert step_bytes(shared(0, blocks=24, directions=4), participants=3) == 3 * 4 * 4
+    relayed = Protocol(scalars=4)
+    assert step_bytes(shared(0, blocks=6, directions=4), 20, relayed) == 6 * 4 * 4
+    assert step_bytes(shared(0, blocks=24, directions=4), 3, relayed) == 3 * 4 * 4
+    assert step_bytes(SharedStep(0, 1.0, np.ones((6, 4), dtype=np.float32)), 3, relayed) == 4 * 4
 
 
 def test_private_noise_sends_every_participants_scalars_and_number():

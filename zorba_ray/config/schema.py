@@ -25,6 +25,9 @@ def section(kind: type, help: str) -> Any:
     return field(default_factory=kind, metadata={"help": help, "choices": ()})
 
 
+METHOD_NAMES = ("zorba", "decomfl")
+
+
 @dataclass
 class BudgetClass:
     name: str = key("medium", "name of the class, for tables and pictures")
@@ -167,6 +170,25 @@ class ZeroOrderConfig:
     noise: str = key("gaussian", "distribution of the directions, unit variance", ("gaussian", "rademacher"))
     shared: bool = key(True, "all clients share a round's directions; false: each client has its own")
     estimator: str = key("central", "two-sided (L₊ − L₋)/2μ, or one-sided (L₊ − L₀)/μ", ("central", "forward"))
+    local_steps: int = key(1, "steps that a client does by itself in a round, each on a mini-batch of its own")
+
+
+@dataclass
+class SplitConfig:
+    forks: int = key(2, "second-part directions for each first-part one, m; divides zo.directions")
+    at: int = key(0, "blocks in the first part; 0: half of them")
+    per_client: bool = key(False, "split in the middle of each client's own active blocks instead")
+    form: str = key(
+        "joint", "both parts perturbed in one probe, or one after the other, the second behind a clean first part",
+        ("joint", "sequential"),
+    )
+
+
+@dataclass
+class PoolConfig:
+    size: int = key(4096, "directions in the pool, K")
+    draw: str = key("uniform", "how clients draw from it: all alike, or by the mean |ρ| so far", ("uniform", "pro"))
+    clip: float = key(1000.0, "scalars are clipped to ± this")
 
 
 @dataclass
@@ -240,7 +262,7 @@ class Config:
     name: str = key("run", "name of the run; its folder is runs/NAME-TIME")
     seed: int = key(0, "seed of everything random, 0 to 2^64 − 1")
     rounds: int = key(100, "federated rounds")
-    method: str = key("zorba", "training method", ("zorba",))
+    method: str = key("zorba", "training method", METHOD_NAMES)
     placement: str = key("auto", "one actor per client, many clients per actor, or chosen by the hardware",
                          ("auto", "per_client", "cohort"))
     out: str = key("", "folder of the run; empty: runs/NAME-TIME")
@@ -251,6 +273,8 @@ class Config:
     model: ModelConfig = section(ModelConfig, "the language model and what of it is trained")
     task: TaskConfig = section(TaskConfig, "data, prompt and labels")
     zo: ZeroOrderConfig = section(ZeroOrderConfig, "the zeroth-order estimator")
+    split: SplitConfig = section(SplitConfig, "split perturbation, for method=fedspzo")
+    pool: PoolConfig = section(PoolConfig, "the pool of directions, for method=fedkseed")
     step: StepConfig = section(StepConfig, "how scalars become a step")
     privacy: PrivacyConfig = section(PrivacyConfig, "differential privacy of clients, by a trusted server")
     allocation: AllocationConfig = section(AllocationConfig, "which client tunes which blocks")

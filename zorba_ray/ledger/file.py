@@ -22,6 +22,7 @@ from zorba_ray.ledger.step import PrivateStep, SharedStep, Step
 from zorba_ray.noise import Kind
 
 FORMAT = 1
+OPTIONAL = {"pool": "<i4", "amplitudes": "<f4", "drawn": "<i4"}  # arrays [J] that some shared steps have
 
 
 class LedgerError(ConfigError):
@@ -190,8 +191,13 @@ def _unpack(text: str, dtype: str, columns: int) -> NDArray[Any]:
 def _entry_to_json(entry: Entry) -> dict[str, Any]:
     step = entry.step
     common = {"round": step.round, "lr": step.lr, "loss": entry.loss}
+    columns = (step.coefficients if isinstance(step, SharedStep) else step.scalars).shape[1]
+    common |= {"per": step.per} if step.per != columns else {}
+    common |= {"origin": step.origin} if step.origin != step.round else {}
     if isinstance(step, SharedStep):
-        return common | {"coefficients": _pack(step.coefficients, "<f4")}
+        extra = {name: getattr(step, name) for name in OPTIONAL}
+        packed = {name: _pack(array, OPTIONAL[name]) for name, array in extra.items() if array is not None}
+        return common | {"coefficients": _pack(step.coefficients, "<f4")} | packed
     return common | {
         "clients": _pack(step.clients, "<i8"),
         "scalars": _pack(step.scalars, "<f4"),
@@ -201,13 +207,15 @@ def _entry_to_json(entry: Entry) -> dict[str, Any]:
 
 
 def _entry_from_json(body: dict[str, Any], blocks: int) -> Entry:
+    common = {"per": body.get("per", 0), "origin": body.get("origin", -1)}
     if "coefficients" in body:
-        directions = len(base64.b64decode(body["coefficients"])) // (4 * blocks)
-        shared = SharedStep(body["round"], body["lr"], _unpack(body["coefficients"], "<f4", directions))
-        return Entry(shared, body["loss"])
+        columns = len(base64.b64decode(body["coefficients"])) // (4 * blocks)
+        extra: dict[str, Any] = {name: _unpack(body[name], OPTIONAL[name], 0) for name in OPTIONAL if name in body}
+        coefficients = _unpack(body["coefficients"], "<f4", columns)
+        return Entry(SharedStep(body["round"], body["lr"], coefficients, **common, **extra), body["loss"])
     clients = _unpack(body["clients"], "<i8", 0)
     scalars = _unpack(body["scalars"], "<f4", len(base64.b64decode(body["scalars"])) // (4 * clients.size))
     bits = _unpack(body["active"], "u1", -(-blocks // 8))
     active = np.unpackbits(bits, axis=1, count=blocks).astype(np.bool_)
-    private = PrivateStep(body["round"], body["lr"], clients, scalars, _unpack(body["weights"], "<f8", 0), active)
-    return Entry(private, body["loss"])
+    weights = _unpack(body["weights"], "<f8", 0)
+    return Entry(PrivateStep(body["round"], body["lr"], clients, scalars, weights, active, **common), body["loss"])

@@ -1,7 +1,8 @@
 """A step: what one round adds to the weights, as coefficients of directions that anyone can regenerate.
 
-`θ_l ← θ_l − (η/P) Σ_p c[l,p] z_p,l`. With noise shared by all clients that is one coefficient per (block, direction),
-whatever the number of clients; with private noise it is one scalar per (client, direction) and who had which block.
+`θ_l ← θ_l − (η/P) Σ_j c[l,j] z_j,l`, where column j is direction j mod P of local step j div P. With noise shared by
+all clients that is one coefficient per (block, direction), whatever the number of clients; with private noise it is
+one scalar per (client, direction) and who had which block.
 """
 
 from __future__ import annotations
@@ -16,33 +17,52 @@ from zorba_ray.noise import Direction, Term
 
 @dataclass(frozen=True)
 class SharedStep:
-    """Step of a round whose directions were shared: `coefficients` is c, float32 [L, P]."""
+    """Step of a round whose directions were shared: `coefficients` is c, float32 [L, J].
+
+    `per` is P, by default J (one local step). `origin` is the round that named the directions, by default this one.
+    With a `pool` int32 [J], column j is direction pool[j] of round 0 instead. `first` is the local step of column 0:
+    above 0 only in a move that a client makes by itself, never in the ledger. `amplitudes` float32 [J] and `drawn`
+    int32 [J] are for drawing from the pool later: the sum of its clients' |ρ| for each column, and of how many.
+    """
 
     round: int
     lr: float
     coefficients: NDArray[np.float32]
+    per: int = 0
+    origin: int = -1
+    pool: NDArray[np.int32] | None = None
+    amplitudes: NDArray[np.float32] | None = None
+    drawn: NDArray[np.int32] | None = None
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        set_defaults(self, self.coefficients.shape[1])
+
+    def moved(self) -> NDArray[np.bool_]:
+        """Which blocks it changes, [L]."""
+        return np.asarray(self.coefficients.any(axis=1))
+
+    def direction(self, seed: int, column: int) -> Direction:
+        if self.pool is not None:
+            return Direction(seed=seed, round=0, direction=int(self.pool[column]))
+        step, p = divmod(column, self.per)
+        return Direction(seed=seed, round=self.origin, direction=p, step=self.first + step)
 
     def terms(self, seed: int, block: int) -> list[Term]:
         """The directions and multipliers that block (a column of the allocation) moves along; zeros move nothing."""
         row = self.coefficients[block]
-        scale = -(self.lr / row.size)
+        scale = -(self.lr / self.per)
         return [
-            (Direction(seed=seed, round=self.round, direction=p), float(np.float32(scale * float(c))))
-            for p, c in enumerate(row)
-            if c != 0
+            (self.direction(seed, int(j)), float(np.float32(scale * float(row[j])))) for j in np.flatnonzero(row)
         ]
-
-    def payload(self) -> bytes:
-        """The coefficients as they would travel: little-endian float32."""
-        return self.coefficients.astype("<f4").tobytes()
 
 
 @dataclass(frozen=True)
 class PrivateStep:
     """Step of a round in which each client had noise of its own.
 
-    `clients` int64 [C], `scalars` ρ float32 [C, P], `weights` float64 [C], `active` bool [C, L]: client n moves block l
-    by its own ρ and noise, weighted by w_n / Σ_{n∈A_l} w_n.
+    `clients` int64 [C], `scalars` ρ float32 [C, J], `weights` float64 [C], `active` bool [C, L]: client n moves block l
+    by its own ρ and noise, weighted by w_n / Σ_{n∈A_l} w_n. `per`, `origin` and `first` as in `SharedStep`.
     """
 
     round: int
@@ -51,24 +71,40 @@ class PrivateStep:
     scalars: NDArray[np.float32]
     weights: NDArray[np.float64]
     active: NDArray[np.bool_]
+    per: int = 0
+    origin: int = -1
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        set_defaults(self, self.scalars.shape[1])
+
+    def moved(self) -> NDArray[np.bool_]:
+        """Which blocks it changes, [L]."""
+        return np.asarray(self.active[self.scalars.any(axis=1)].any(axis=0))
 
     def terms(self, seed: int, block: int) -> list[Term]:
         members = np.flatnonzero(self.active[:, block])
         total = float(sum(self.weights[members].tolist()))
-        scale = -(self.lr / self.scalars.shape[1])
-        return [
-            (
-                Direction(seed=seed, round=self.round, direction=p, client=int(self.clients[i]) + 1),
-                float(np.float32(scale * (float(self.weights[i]) / total) * float(rho))),
-            )
-            for i in members
-            for p, rho in enumerate(self.scalars[i])
-            if rho != 0
-        ]
+        scale = -(self.lr / self.per)
+        terms = []
+        for i in members:
+            share = scale * (float(self.weights[i]) / total)
+            for j in np.flatnonzero(self.scalars[i]):
+                step, p = divmod(int(j), self.per)
+                direction = Direction(
+                    seed=seed, round=self.origin, direction=p, step=self.first + step, client=int(self.clients[i]) + 1
+                )
+                terms.append((direction, float(np.float32(share * float(self.scalars[i, j])))))
+        return terms
 
-    def payload(self) -> bytes:
-        """The participants' scalars, and who they were; weights and the allocation are known to all."""
-        return self.clients.astype("<u4").tobytes() + self.scalars.astype("<f4").tobytes()
+
+def set_defaults(step: SharedStep | PrivateStep, columns: int) -> None:
+    """`per` and `origin` of a frozen step that was made without them."""
+    if not step.per:
+        object.__setattr__(step, "per", columns)
+    if step.origin < 0:
+        object.__setattr__(step, "origin", step.round)
+    assert columns % step.per == 0 or getattr(step, "pool", None) is not None, f"{columns} columns, {step.per} a step"
 
 
 Step = SharedStep | PrivateStep

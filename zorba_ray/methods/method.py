@@ -1,9 +1,10 @@
-"""What a method is: three functions."""
+"""What a method is: a few functions, and what travels between clients and server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,60 @@ from zorba_ray.engine import Path
 from zorba_ray.ledger.step import Step
 from zorba_ray.rounds.plan import Report, RoundPlan
 
+if TYPE_CHECKING:
+    from zorba_ray.model import BlockModel
+    from zorba_ray.tasks import Batch
+
+Row = NDArray[np.bool_]  # of a[n, l]: the blocks that a client has active
+Scalars = NDArray[np.float32]
+MakeStep = Callable[[RoundPlan, Sequence[Report], NDArray[np.bool_], NDArray[np.float64]], Step]
+
+
+def plain(plan: RoundPlan, client: int, scalars: Scalars) -> bytes:
+    """An upload of bare scalars: their order says what they are."""
+    return scalars.astype("<f4").tobytes()
+
 
 @dataclass(frozen=True)
-class Method:
-    """probes(plan, client, row of a[n,l]) → paths · scalars(plan, losses) → ρ · step(plan, reports, a, w) → step."""
+class ZeroOrder:
+    """A method whose clients evaluate losses only.
 
-    probes: Callable[[RoundPlan, int, NDArray[np.bool_]], tuple[Path, ...]]
-    scalars: Callable[[RoundPlan, NDArray[np.float64]], NDArray[np.float32]]
-    step: Callable[[RoundPlan, Sequence[Report], NDArray[np.bool_], NDArray[np.float64]], Step]
+    probes(plan, client, row) → the paths of one local step, `plan.step`, counted from 0. scalars(plan, losses) → ρ [J]
+    of that local step. step(plan, reports, a, w) → what the round's reports [local steps · J] do to the weights; called
+    with one client's report of one local step, it is also the move that this client makes before its next local step.
+    """
+
+    probes: Callable[[RoundPlan, int, Row], tuple[Path, ...]]
+    scalars: Callable[[RoundPlan, NDArray[np.float64]], Scalars]
+    step: MakeStep
+    upload: Callable[[RoundPlan, int, Scalars], bytes] = plain  # a client's message, from all its scalars of a round
+    dense: bool = False  # on the wire: weights, 4 bytes a number, instead of scalars
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a client's training gave: the change of each block's vector (None: not trained), and what it cost."""
+
+    vectors: tuple[NDArray[np.float32] | None, ...]
+    loss: float
+    block_evaluations: int
+    flops: float
+    backward_flops: float
+
+
+Train = Callable[["BlockModel", RoundPlan, int, Row, Callable[[int], "Batch"]], Update]
+
+
+@dataclass(frozen=True)
+class FirstOrder:
+    """A method whose clients train with gradients and send tensors.
+
+    train(model, plan, client, row, batch) → its update; batch(k) is the mini-batch of local step k. It leaves the model
+    as it was. step(plan, reports, a, w) as above, from `Report.vectors`.
+    """
+
+    train: Train
+    step: MakeStep
+
+
+Method = ZeroOrder | FirstOrder

@@ -44,6 +44,9 @@ class Domain(IntEnum):
     LANGUAGE = 7
     INIT = 8
     FAULTS = 9
+    POOL = 10
+    PRIVACY = 11
+    WORLD = 12
 
 
 @dataclass(frozen=True)

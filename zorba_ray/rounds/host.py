@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,13 @@ from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, count_edges
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.ledger import Header, Step, apply_step
-from zorba_ray.methods import METHODS
+from zorba_ray.ledger.wire import dense_bytes
+from zorba_ray.methods import METHODS, FirstOrder, ZeroOrder
 from zorba_ray.model import BlockModel
 from zorba_ray.model.cost import stage_flops
 from zorba_ray.rounds.plan import Report, RoundPlan
 from zorba_ray.rounds.tally import Tally
-from zorba_ray.tasks import Task, make_batch, sample_batch
+from zorba_ray.tasks import Batch, Task, make_batch, sample_batch
 
 
 class Host:
@@ -58,17 +60,25 @@ class Host:
     def probe(self, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]) -> list[Report]:
         """The clients' scalars of this round, at the current weights; `active` has their rows of a[n, l]."""
         assert plan.round == self.rounds, f"probes of round {plan.round} at the weights of round {self.rounds}"
-        method, size = METHODS[plan.method], self.config.clients.batch
+        method = METHODS[plan.method]
+        if isinstance(method, FirstOrder):
+            return [self._trained(method, plan, n, row) for n, row in zip(clients, active, strict=True)]
+        if plan.local_steps > 1:
+            reports = [self._walked(method, plan, n, row) for n, row in zip(clients, active, strict=True)]
+        else:
+            reports = self._probed(method, plan, clients, active)
+        return [
+            replace(report, upload=self._upload(method, plan, report, row))
+            for report, row in zip(reports, active, strict=True)
+        ]
+
+    def _probed(
+        self, method: ZeroOrder, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]
+    ) -> list[Report]:
+        """Reports of one local step, of all clients in one walk."""
         started = time.perf_counter()
         works = [
-            Work(
-                make_batch(
-                    self.task.train,
-                    sample_batch(self.shards[n], size, plan.seed, n, plan.round, plan.batch),
-                    self.task,
-                ),
-                method.probes(plan, n, row),
-            )
+            Work(self._batch(plan, n, plan.batch), method.probes(plan, n, row))
             for n, row in zip(clients, active, strict=True)
         ]
         outcomes = evaluate(self.model, works, self.header.noise, self._hidden_memory)
@@ -87,6 +97,62 @@ class Host:
             )
             for n, outcome, count, cost in zip(clients, outcomes, edges, flops, strict=True)
         ]
+
+    def _walked(self, method: ZeroOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_]) -> Report:
+        """One client's local steps: between them it moves as a round of its own would, and in the end it is back, to
+        the bit, at the weights from which it started."""
+        vectors = [block.vector for block in self.model.blocks]
+        kept = [vector.clone() if on else None for vector, on in zip(vectors, row, strict=True)]
+        alone, equal = np.broadcast_to(row, (client + 1, len(row))), np.broadcast_to(1.0, client + 1)
+        reports: list[Report] = []
+        try:
+            for k in range(plan.local_steps):
+                here = replace(plan, step=k, batch=k, local_steps=1, aggregate="mean")
+                reports += self._probed(method, here, [client], row[None])
+                if k + 1 < plan.local_steps:
+                    apply_step(vectors, self.header, method.step(here, reports[-1:], alone, equal))
+        finally:
+            for vector, copy in zip(vectors, kept, strict=True):
+                if copy is not None:
+                    vector.copy_(copy)
+        return Report(
+            client=client,
+            scalars=np.concatenate([report.scalars for report in reports]),
+            loss=sum(report.loss for report in reports) / len(reports),
+            examples=len(self.shards[client]),
+            block_evaluations=sum(report.block_evaluations for report in reports),
+            flops=sum(report.flops for report in reports),
+            seconds=sum(report.seconds for report in reports),
+        )
+
+    def _trained(self, method: FirstOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_]) -> Report:
+        """One client's training with gradients."""
+        started = time.perf_counter()
+        update = method.train(self.model, plan, client, row, lambda k: self._batch(plan, client, k))
+        trained = [vector is not None for vector in update.vectors]
+        return Report(
+            client=client,
+            scalars=np.zeros(0, dtype=np.float32),
+            loss=update.loss,
+            examples=len(self.shards[client]),
+            block_evaluations=update.block_evaluations,
+            flops=update.flops,
+            seconds=time.perf_counter() - started,
+            backward_flops=update.backward_flops,
+            vectors=update.vectors,
+            upload=dense_bytes([block.size for block in self.header.blocks], trained),
+        )
+
+    def _batch(self, plan: RoundPlan, client: int, k: int) -> Batch:
+        """A client's k-th mini-batch of the round."""
+        size = self.config.clients.batch
+        index = sample_batch(self.shards[client], size, plan.seed, client, plan.round, k)
+        return make_batch(self.task.train, index, self.task)
+
+    def _upload(self, method: ZeroOrder, plan: RoundPlan, report: Report, row: NDArray[np.bool_]) -> int:
+        if method.dense:
+            return dense_bytes([block.size for block in self.header.blocks], row.tolist())
+        return len(method.upload(plan, report.client, report.scalars))
 
     def _cost(self, work: Work, edges: Sequence[int]) -> float:
         """FLOPs of a work's trie edges."""

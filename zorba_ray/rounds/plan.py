@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config, StepConfig
 from zorba_ray.noise import Direction, Domain, generator
+from zorba_ray.world.participation import wanted
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,18 @@ class RoundPlan:
     mu: float
     shared: bool
     estimator: str
-    step: int = 0  # local step: tells directions and mini-batches of one round apart
+    step: int = 0  # local step: tells directions of one round apart
     batch: int = 0  # which of the round's mini-batches
+    local_steps: int = 1  # of each client in a round; above 1 a client moves by itself between them
+    aggregate: str = "mean"  # how the clients' values become one, see methods.average
+    forks: int = 1  # fedspzo: second-part directions for each of the first part, m
+    form: str = "joint"  # fedspzo: joint or sequential
+    split_at: int = 0  # fedspzo: blocks in the first part; 0: half of them
+    split_per_client: bool = False  # fedspzo: in the middle of each client's own active blocks
+    pool: int = 0  # fedkseed: directions in the pool
+    clip: float = 0.0  # fedkseed: largest |ρ|
+    pro: bool = False  # fedkseed: draw by amplitude
+    chances: NDArray[np.float64] | None = None  # fedkseed-Pro: of each direction of the pool; None: all alike
 
     def direction(self, p: int, client: int) -> Direction:
         """The p-th direction as client n sees it: everybody's, or its own."""
@@ -36,7 +47,8 @@ class RoundPlan:
 
 @dataclass(frozen=True)
 class Report:
-    """What a client sends back, ρ float32 [P]; the rest is measured by the simulator and costs no bytes.
+    """What a client sends back: ρ float32 [local steps · J], local steps outermost (or `vectors`); the rest is measured
+    by the simulator and costs no bytes.
 
     `block_evaluations` counts layers evaluated (trie edges); `seconds` is its share, by FLOPs, of its host's time.
     """
@@ -48,20 +60,38 @@ class Report:
     block_evaluations: int
     flops: float
     seconds: float
+    backward_flops: float = 0.0
+    vectors: tuple[NDArray[np.float32] | None, ...] | None = None  # first-order: change of each block that it trained
+    status: str = "ok"
+    upload: int = 0  # bytes of its message
 
 
-def plan_round(config: Config, round: int) -> RoundPlan:
-    """A round's plan depends on the config and the round's number only, so any round can be planned at any time."""
+def plan_round(config: Config, round: int, chances: NDArray[np.float64] | None = None) -> RoundPlan:
+    """A round's plan depends on the config and the round's number only, so any round can be planned at any time.
+
+    `chances` of the pool's directions are the one exception: they follow from the ledger (`methods.fedkseed.History`).
+    """
+    count = config.clients.count
     return RoundPlan(
         method=config.method,
         seed=config.seed,
         round=round,
         lr=learning_rate(config.step, round, config.rounds),
-        participants=draw_participants(config.seed, round, config.clients.count, config.clients.participants),
+        participants=draw_participants(config.seed, round, count, wanted(config.participation, count)),
         directions=config.zo.directions,
         mu=config.zo.mu,
         shared=config.zo.shared,
         estimator=config.zo.estimator,
+        local_steps=config.zo.local_steps,
+        aggregate=config.step.aggregate,
+        forks=config.split.forks,
+        form=config.split.form,
+        split_at=config.split.at,
+        split_per_client=config.split.per_client,
+        pool=config.pool.size,
+        clip=config.pool.clip,
+        pro=config.pool.draw == "pro",
+        chances=chances,
     )
 
 

@@ -37,6 +37,7 @@ def probe_plans(config: Config, round: int) -> list[RoundPlan]:
         shared=True,
         estimator="central",
         step=LOCAL_STEP,
+        local_steps=1,
     )
     return [replace(plan, batch=1), replace(plan, batch=2)]
 
