@@ -189,7 +189,7 @@ def test_overrides_nest_and_the_last_one_holds() -> None:
 
 def test_references_follow_other_keys() -> None:
     assert load_config(None, ["name=opt-${seed}", "seed=7"]).name == "opt-7"
-    assert load_config(None, ["clients.participants=${clients.count}"]).clients.participants == 20
+    assert load_config(None, ["allocation.probe_clients=${clients.count}"]).allocation.probe_clients == 20
 
 
 def test_default_budget_classes_give_way_to_another_form_and_given_ones_do_not() -> None:

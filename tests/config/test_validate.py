@@ -11,8 +11,8 @@ IMPOSSIBLE = [
     (["clients.count=0"], "clients.count"),
     (["clients.count=-3"], "clients.count"),
     (["clients.count=16777215"], "clients.count"),
-    (["clients.participants=21"], "clients.count, which is 20"),
-    (["clients.participants=-1"], "clients.participants"),
+    (["participation.clients=21"], "clients.count, which is 20"),
+    (["participation.clients=-1"], "participation.clients"),
     (["clients.batch=0"], "clients.batch"),
     (["clients.alpha=0"], "clients.alpha"),
     (["clients.partition=natural", "task.name=files"], "clients.partition_column"),
@@ -74,7 +74,7 @@ IMPOSSIBLE = [
     (["runtime.hidden_memory=1 apple"], "runtime.hidden_memory"),
 ]
 POSSIBLE = [
-    ["clients.participants=20"],
+    ["participation.clients=20"],
     ["clients.budgets.median=8 GiB"],
     ["clients.budgets.explicit=[1 GiB, 2 GiB]", "clients.count=2"],
     ["step.lr=0"],

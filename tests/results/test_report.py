@@ -122,7 +122,7 @@ def test_plans_that_no_program_made_have_reports(run_folder: MakeRun, plan: str)
 
 
 def test_ten_thousand_clients_fit_on_a_page(run_folder: MakeRun) -> None:
-    overrides = ["clients.count=10000", "clients.budgets.median=8 GiB", "clients.participants=50"]
+    overrides = ["clients.count=10000", "clients.budgets.median=8 GiB", "participation.clients=50"]
     folder = run_folder(overrides, blocks=24, rounds=12, reporting=50)
     seen = page(folder)
     assert (folder / "report.html").stat().st_size < 600_000

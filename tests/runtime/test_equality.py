@@ -166,5 +166,5 @@ def test_estimated_and_renewed_plans_are_the_same_wherever_they_are_computed(loc
 
 
 def test_private_noise_is_the_same_wherever_it_is_computed(local_ray: None, tmp_path: Path):
-    private = ["zo.shared=false", "clients.participants=3", "rounds=3", "allocation.rotate=true"]
+    private = ["zo.shared=false", "participation.clients=3", "rounds=3", "allocation.rotate=true"]
     assert run_on_ray(tmp_path / "ray", *private) == run_in_process(tmp_path / "here", *private)

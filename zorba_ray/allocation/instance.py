@@ -13,6 +13,7 @@ from zorba_ray.allocation.budgets import Budgets
 from zorba_ray.allocation.memory import Floats, Matrix, ModelShape, VramModel, vram_model
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig, Config
+from zorba_ray.world.participation import typical
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -128,7 +129,7 @@ def instance_from(config: Config, shape: ModelShape, budgets: Budgets, weights: 
         kind=config.zo.noise,
         passes=config.zo.directions + 1 if forward else 2 * config.zo.directions,
         rotate=settings.rotate,
-        participants=config.clients.participants,
+        participants=typical(config),
         flops_before=shape.flops_before,
         flops_after=shape.flops_after,
         block_names=shape.names,

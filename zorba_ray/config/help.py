@@ -56,7 +56,7 @@ def keys_text() -> str:
 
 def entry(name: str, text: str, note: str = "") -> str:
     """A name and its meaning in two columns, then a note, kept in one piece where it fits."""
-    body = textwrap.wrap(text, WIDTH - COLUMN)
+    body = textwrap.wrap(text, WIDTH - COLUMN, break_on_hyphens=False)
     if note and len(body[-1]) + 2 + len(note) <= WIDTH - COLUMN:
         body[-1] += f"  {note}"
     elif note:

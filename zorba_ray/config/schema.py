@@ -25,7 +25,7 @@ def section(kind: type, help: str) -> Any:
     return field(default_factory=kind, metadata={"help": help, "choices": ()})
 
 
-METHOD_NAMES = ("zorba", "decomfl")
+METHOD_NAMES = ("zorba", "fedspzo", "decomfl", "fedkseed", "fedzo")
 
 
 @dataclass

@@ -15,10 +15,16 @@ from typing import Any
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import check_choice, children
 from zorba_ray.config.schema import BudgetsConfig, Config, ModelConfig, TaskConfig
-from zorba_ray.config.units import parse_bytes
+from zorba_ray.config.units import parse_bytes, parse_clients
 
 # The widths of the noise's counter (zorba_ray.noise): beyond them two directions would share their numbers.
 MOST_SEED, MOST_ROUNDS, MOST_CLIENTS, MOST_DIRECTIONS = 2**64 - 1, 2**24, 2**24 - 2, 2**16
+MOST_LOCAL_STEPS = 2**12 - 1  # the last of the noise's local steps is kept for the statistics of the allocation
+
+
+COMPARABLE = ("zorba", "fedspzo", "decomfl")  # clients send scalars of the same directions
+LATE = (*COMPARABLE, "fedzo")  # a step is a sum over clients, along directions that the round alone decides
+PRIVATE = ("zorba", "decomfl")  # ... of the very scalars that clients send
 
 
 def validate(config: Config) -> None:
@@ -27,6 +33,7 @@ def validate(config: Config) -> None:
     check_run(config)
     check_clients(config)
     check_budgets(config.clients.budgets, config.clients.count)
+    check_world(config)
     check_model(config.model)
     check_task(config.task)
     check_method(config)
@@ -51,8 +58,30 @@ def ignored(config: Config) -> list[str]:
     unused(bool(clients.partition_column) and clients.partition != "natural", "clients.partition_column",
            f"clients.partition is {clients.partition}")
     unused(runtime.actors > 0 and config.placement == "per_client", "runtime.actors", "placement is per_client")
+    unused(config.split != default.split and config.method != "fedspzo", "split", "method is not fedspzo")
+    unused(config.split.at > 0 and config.split.per_client, "split.at", "split.per_client is true")
+    unused(config.pool != default.pool and config.method != "fedkseed", "pool", "method is not fedkseed")
     unused(config.step.final != default.step.final and config.step.schedule == "constant", "step.final",
            "step.schedule is constant")
+    world = config.participation
+    for name, needed in (("available", "random"), ("up", "markov"), ("down", "markov"), ("trace", "trace"),
+                         ("trace_unit", "trace")):
+        unused(getattr(world, name) != getattr(default.participation, name) and world.availability != needed,
+               f"participation.{name}", f"participation.availability is {world.availability}")
+    unused(world.late == "keep" and world.deadline == 0 and world.over == 0, "participation.late",
+           "without participation.deadline or participation.over nobody is late")
+    unused((config.fleet.spread > 0 or config.fleet.jitter > 0) and not config.fleet.devices, "fleet.spread",
+           "fleet.devices is empty")
+    faults, step, privacy = config.faults, config.step, config.privacy
+    unused(faults.lie != default.faults.lie and faults.byzantine == 0, "faults.lie", "faults.byzantine is 0")
+    unused(faults.lie_scale != default.faults.lie_scale and (faults.byzantine == 0 or faults.lie != "scale"),
+           "faults.lie_scale", "faults.lie is not scale, or nobody lies")
+    unused(step.trim != default.step.trim and step.aggregate != "trimmed", "step.trim",
+           f"step.aggregate is {step.aggregate}")
+    unused(step.clip_norm != default.step.clip_norm and step.aggregate != "clipped", "step.clip_norm",
+           f"step.aggregate is {step.aggregate}")
+    unused((privacy.clip, privacy.delta) != (default.privacy.clip, default.privacy.delta) and privacy.noise == 0,
+           "privacy.clip", "privacy.noise is 0: nothing is private")
     unused(config.allocation.coverage != default.allocation.coverage and bool(config.allocation.coverage_per_block),
            "allocation.coverage", "allocation.coverage_per_block is given")
     return lines
@@ -108,13 +137,85 @@ def check_run(config: Config) -> None:
 def check_clients(config: Config) -> None:
     clients = config.clients
     require(1 <= clients.count <= MOST_CLIENTS, "clients.count", clients.count, f"from 1 to {MOST_CLIENTS}")
-    require(0 <= clients.participants <= clients.count, "clients.participants", clients.participants,
-            f"from 1 to clients.count, which is {clients.count}, or 0 for all of them")
     at_least(1, clients__batch=clients.batch)
     positive(clients__alpha=clients.alpha)
     if clients.partition == "natural" and config.task.name == "files":
         require(bool(clients.partition_column), "clients.partition_column", "",
                 "the data's column that names the client, because clients.partition is natural")
+
+
+def check_world(config: Config) -> None:
+    """Who takes part, the virtual clock, misbehaviour, privacy; and what of it the method can bear."""
+    participation, fleet, faults = config.participation, config.fleet, config.faults
+    try:
+        parse_clients(participation.clients, config.clients.count)
+    except ConfigError as error:
+        raise ConfigError(f"participation.clients: {error}") from None
+    require(0 < participation.available <= 1, "participation.available", participation.available,
+            "a probability above 0")
+    require(0 <= participation.dropout < 1, "participation.dropout", participation.dropout, "a probability below 1")
+    at_least(1, participation__up=participation.up, participation__down=participation.down)
+    at_least(0, participation__over=participation.over, participation__deadline=participation.deadline)
+    traced = participation.availability == "trace"
+    require(bool(participation.trace) or not traced, "participation.trace", "",
+            "a .jsonl or .csv file, because participation.availability is trace")
+    clocked = {
+        "participation.deadline": participation.deadline > 0,
+        "participation.over": participation.over > 0,
+        "participation.trace_unit=seconds": traced and participation.trace_unit == "seconds",
+    }
+    for name in [name for name, used in clocked.items() if used and not fleet.devices]:
+        raise ConfigError(f"{name} goes by the virtual clock, and fleet.devices is empty: say how fast clients are, "
+                          f"such as fleet.devices='[{{forward: 1e12, up: 1e7, down: 5e7}}]'")
+    require(participation.choice != "poisson" or participation.over == 0, "participation.over", participation.over,
+            "0 where participation.choice is poisson: nobody knows how many come")
+    names = [device.budget for device in fleet.devices]
+    require(len(set(names)) == len(names), "fleet.devices", names, "one for each budget class, and one for all others")
+    for i, device in enumerate(fleet.devices):
+        positive(**{f"fleet.devices.{i}.forward": device.forward})
+        at_least(0, **{f"fleet.devices.{i}.{name}": getattr(device, name)
+                       for name in ("backward", "up", "down", "latency")})
+    at_least(0, fleet__spread=fleet.spread, fleet__jitter=fleet.jitter)
+    at_least(1, faults__min_clients=faults.min_clients)
+    at_least(0, faults__outlier=faults.outlier)
+    require(0 <= faults.byzantine <= 1, "faults.byzantine", faults.byzantine, "a share of the clients, from 0 to 1")
+    check_shared_world(config)
+
+
+def check_shared_world(config: Config) -> None:
+    """What works only where clients' scalars belong to the same directions, or only with plain averages."""
+    step, privacy = config.step, config.privacy
+    require(0 <= step.trim < 0.5, "step.trim", step.trim, "a share from 0 to less than a half: it is cut at both ends")
+    positive(step__clip_norm=step.clip_norm, privacy__clip=privacy.clip)
+    at_least(0, privacy__noise=privacy.noise)
+    require(0 < privacy.delta < 1, "privacy.delta", privacy.delta, "a probability between 0 and 1")
+
+    def refuse(used: str, methods: tuple[str, ...], shared: bool, because: str) -> None:
+        if config.method not in methods:
+            raise ConfigError(f"{used} does not work with method={config.method}: {because}; "
+                              f"it works with {', '.join(methods)}")
+        if shared and not config.zo.shared:
+            raise ConfigError(f"{used} does not work with zo.shared=false: {because}")
+
+    if step.aggregate != "mean":
+        refuse(f"step.aggregate={step.aggregate}", COMPARABLE, True,
+               "clients' scalars belong to different directions and cannot be compared")
+    if config.participation.late == "keep":
+        refuse("participation.late=keep", LATE, False, "a late report cannot be added to another round's step")
+        for name, other in (("step.aggregate", step.aggregate != "mean"), ("privacy.noise", privacy.noise > 0)):
+            if other:
+                raise ConfigError(f"participation.late=keep does not work with {name}: late reports join a mean")
+    if privacy.noise > 0:
+        refuse("privacy.noise", PRIVATE, True, "noise is added on sums of clients' scalars of shared directions")
+        if step.weights != "equal":
+            raise ConfigError("privacy.noise needs step.weights=equal: the privacy of a client is accounted for equal "
+                              "weights")
+        if step.aggregate != "mean":
+            raise ConfigError(f"privacy.noise does not work with step.aggregate={step.aggregate}: noise is added on "
+                              f"sums; privacy.clip already bounds every client")
+        if config.faults.outlier > 0:
+            raise ConfigError("privacy.noise does not work with faults.outlier: whom it excludes depends on the data "
+                              "of others")
 
 
 def check_budgets(budgets: BudgetsConfig, clients: int) -> None:
@@ -187,9 +288,25 @@ def check_method(config: Config) -> None:
     zo, step = config.zo, config.step
     require(1 <= zo.directions <= MOST_DIRECTIONS, "zo.directions", zo.directions, f"from 1 to {MOST_DIRECTIONS}")
     positive(zo__mu=zo.mu)
+    require(1 <= zo.local_steps <= MOST_LOCAL_STEPS, "zo.local_steps", zo.local_steps, f"from 1 to {MOST_LOCAL_STEPS}")
+    check_kind(config)
     at_least(0, step__lr=step.lr, step__warmup=step.warmup)
     require(step.warmup <= config.rounds, "step.warmup", step.warmup, f"at most rounds, which is {config.rounds}")
     require(0 <= step.final <= 1, "step.final", step.final, "a share of step.lr, from 0 to 1")
+
+
+def check_kind(config: Config) -> None:
+    """What single methods want of the keys that all share, and of their own."""
+    zo, split, pool, method = config.zo, config.split, config.pool, config.method
+    if method in ("fedspzo", "decomfl", "fedkseed"):
+        require(zo.shared, "zo.shared", zo.shared, f"true, because in method={method} all clients share directions")
+    if method == "fedspzo":
+        require(zo.estimator == "central", "zo.estimator", zo.estimator, "central, because method is fedspzo")
+        require(split.forks >= 1 and zo.directions % split.forks == 0, "split.forks", split.forks,
+                f"a divisor of zo.directions, which is {zo.directions}: every first part has as many second parts")
+    at_least(0, split__at=split.at)
+    require(1 <= pool.size <= MOST_DIRECTIONS, "pool.size", pool.size, f"from 1 to {MOST_DIRECTIONS}")
+    positive(pool__clip=pool.clip)
 
 
 def check_allocation(config: Config) -> None:

@@ -5,16 +5,55 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.rounds.plan import MEAN, Rule
+
 Floats = NDArray[np.float64]
 
+EDGE = 1e-12  # shares of weight that differ by less are the same
 
-def average(rule: str, values: Floats, weights: Floats) -> Floats:
+
+def average(rule: Rule, values: Floats, weights: Floats) -> Floats:
     """Of clients in ascending order, `values` [n, J] and `weights` [n] above 0, to [J].
 
     mean: `Σ w_n v_n / Σ w_n`, added one client after the other, so the sum has the same bits wherever it is computed.
+    median, of each number j by itself: where the weight of the values in ascending order reaches half of all; where it
+    is half exactly, midway to the next value. trimmed: the mean of each number j without the share `trim` of the weight
+    at either end; a value that lies across the cut counts with what is left of its weight. clipped: the mean of vectors
+    no longer than `clip_norm`.
     """
-    assert rule == "mean", f"unvalidated rule {rule}"
-    return in_order(weights[:, None] * values) / in_order(weights[:, None])
+    match rule.name:
+        case "mean":
+            return in_order(weights[:, None] * values) / in_order(weights[:, None])
+        case "clipped":
+            return average(MEAN, np.stack([clipped(vector, rule.clip_norm) for vector in values]), weights)
+        case "median":
+            return between(values, weights, 0.5)
+        case "trimmed":
+            return between(values, weights, rule.trim)
+    raise AssertionError(f"unvalidated rule {rule}")
+
+
+def between(values: Floats, weights: Floats, trim: float) -> Floats:
+    """The mean of what lies between the quantiles `trim` and 1 − `trim` of each column; at ½ the median."""
+    result = np.empty(values.shape[1])
+    for j, column in enumerate(values.T):
+        order = np.lexsort((weights, column))
+        v, w = column[order], weights[order]
+        ends = np.add.accumulate(w) / w.sum()
+        if trim == 0.5:
+            low, high = np.searchsorted(ends, [0.5 - EDGE, 0.5 + EDGE])
+            result[j] = v[low] / 2 + v[min(int(high), len(v) - 1)] / 2
+        else:
+            begins = np.concatenate([[0.0], ends[:-1]])
+            left = np.maximum(np.minimum(ends, 1 - trim) - np.maximum(begins, trim), 0.0)
+            result[j] = float(in_order((left * v)[:, None])[0] / in_order(left[:, None])[0])
+    return result
+
+
+def clipped(vector: Floats, limit: float) -> Floats:
+    """The vector, scaled down to length `limit` where it is longer."""
+    length = float(np.linalg.norm(vector))
+    return vector * (limit / length) if length > limit else vector
 
 
 def in_order(values: Floats) -> Floats:
@@ -23,7 +62,7 @@ def in_order(values: Floats) -> Floats:
     return np.asarray(np.add.accumulate(np.concatenate([zero, values]), axis=0)[-1], dtype=np.float64)
 
 
-def block_coefficients(rule: str, parts: NDArray[np.int8], weights: Floats, values: Floats) -> NDArray[np.float32]:
+def block_coefficients(rule: Rule, parts: NDArray[np.int8], weights: Floats, values: Floats) -> NDArray[np.float32]:
     """c [L, J]: each block's average over the clients that have it active, 0 where nobody has.
 
     `parts` [C, L] says what block l is to client n: 0 not active, else the part of the model whose values

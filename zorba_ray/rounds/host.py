@@ -23,7 +23,7 @@ from zorba_ray.ledger.wire import dense_bytes
 from zorba_ray.methods import METHODS, FirstOrder, ZeroOrder
 from zorba_ray.model import BlockModel
 from zorba_ray.model.cost import stage_flops
-from zorba_ray.rounds.plan import Report, RoundPlan
+from zorba_ray.rounds.plan import MEAN, Report, RoundPlan
 from zorba_ray.rounds.tally import Tally
 from zorba_ray.tasks import Batch, Task, make_batch, sample_batch
 
@@ -107,7 +107,7 @@ class Host:
         reports: list[Report] = []
         try:
             for k in range(plan.local_steps):
-                here = replace(plan, step=k, batch=k, local_steps=1, aggregate="mean")
+                here = replace(plan, step=k, batch=k, local_steps=1, aggregate=MEAN)
                 reports += self._probed(method, here, [client], row[None])
                 if k + 1 < plan.local_steps:
                     apply_step(vectors, self.header, method.step(here, reports[-1:], alone, equal))

@@ -14,6 +14,18 @@ from zorba_ray.world.participation import wanted
 
 
 @dataclass(frozen=True)
+class Rule:
+    """How clients' values become one, see `methods.average`."""
+
+    name: str = "mean"  # mean, median, trimmed or clipped
+    trim: float = 0.0  # trimmed: share of the weight that is cut at each end
+    clip_norm: float = math.inf  # clipped: longest vector of one client
+
+
+MEAN = Rule()
+
+
+@dataclass(frozen=True)
 class RoundPlan:
     """All that a client must know of a round; `participants` are client numbers in ascending order."""
 
@@ -29,7 +41,7 @@ class RoundPlan:
     step: int = 0  # local step: tells directions of one round apart
     batch: int = 0  # which of the round's mini-batches
     local_steps: int = 1  # of each client in a round; above 1 a client moves by itself between them
-    aggregate: str = "mean"  # how the clients' values become one, see methods.average
+    aggregate: Rule = MEAN  # how the clients' values become one
     forks: int = 1  # fedspzo: second-part directions for each of the first part, m
     form: str = "joint"  # fedspzo: joint or sequential
     split_at: int = 0  # fedspzo: blocks in the first part; 0: half of them
@@ -64,6 +76,12 @@ class Report:
     vectors: tuple[NDArray[np.float32] | None, ...] | None = None  # first-order: change of each block that it trained
     status: str = "ok"
     upload: int = 0  # bytes of its message
+    measured_bytes: int = 0  # of VRAM, by a client alone under its own cap on a GPU; 0: not measured
+
+
+def nothing_from(client: int, status: str) -> Report:
+    """Stands for the report of a client from whom nothing came, and says why."""
+    return Report(client, np.zeros(0, np.float32), math.nan, 0, 0, 0.0, 0.0, status=status)
 
 
 def plan_round(config: Config, round: int, chances: NDArray[np.float64] | None = None) -> RoundPlan:
@@ -83,7 +101,7 @@ def plan_round(config: Config, round: int, chances: NDArray[np.float64] | None =
         shared=config.zo.shared,
         estimator=config.zo.estimator,
         local_steps=config.zo.local_steps,
-        aggregate=config.step.aggregate,
+        aggregate=Rule(config.step.aggregate, config.step.trim, config.step.clip_norm),
         forks=config.split.forks,
         form=config.split.form,
         split_at=config.split.at,

@@ -1,0 +1,67 @@
+"""Clients that misbehave: liars made for studies, and what the server recognises and leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.schema import Config, FaultsConfig
+from zorba_ray.rounds.plan import Report
+from zorba_ray.world.streams import Stream, world
+
+MAD = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
+
+
+def liars(config: Config) -> NDArray[np.bool_]:
+    """Who lies, [N]: a share of the clients, drawn by the seed for the whole run."""
+    count = config.clients.count
+    who = np.zeros(count, dtype=np.bool_)
+    who[world(config.seed, Stream.LIARS).permutation(count)[: round(config.faults.byzantine * count)]] = True
+    return who
+
+
+def lie(section: FaultsConfig, seed: int, round: int, report: Report) -> Report:
+    """What the server receives in place of a liar's report ρ: −ρ, s·ρ, noise of ρ's root mean square, or NaN."""
+    rho = report.scalars
+    match section.lie:
+        case "sign_flip":
+            told = -rho
+        case "scale":
+            told = rho * np.float32(section.lie_scale)
+        case "random":
+            size = np.sqrt(np.mean(np.square(rho, dtype=np.float64)))
+            told = (size * world(seed, Stream.LIE, round, report.client).standard_normal(rho.shape)).astype(np.float32)
+        case _:
+            told = np.full_like(rho, np.nan)
+    return replace(report, scalars=told)
+
+
+def is_finite(report: Report) -> bool:
+    return bool(np.isfinite(report.loss) and np.isfinite(report.scalars).all())
+
+
+Scalars = NDArray[np.float32]
+
+
+def outliers(limit: float, judges: Sequence[Scalars], judged: Sequence[Scalars], comparable: bool) -> list[bool]:
+    """Which of the vectors lie too far out, by what the judges' vectors are like.
+
+    The distance of a vector: from the judges' median in each coordinate where directions are shared, else its length
+    (with noise of their own, clients' coordinates have nothing in common). Too far: more than `limit` deviations
+    beyond the judges' median distance, a deviation being 1.4826 times their median absolute deviation. Fewer than
+    three judges, or judges without any spread, say nothing.
+    """
+    if len(judges) < 3:
+        return [False] * len(judged)
+    stacked = np.stack(judges).astype(np.float64)
+    centre = np.median(stacked, axis=0) if comparable else np.zeros(stacked.shape[1])
+    distance = np.linalg.norm(stacked - centre, axis=1)
+    middle = np.median(distance)
+    deviation = MAD * np.median(np.abs(distance - middle))
+    if deviation == 0:
+        return [False] * len(judged)
+    found = [float(np.linalg.norm(vector.astype(np.float64) - centre)) for vector in judged]
+    return [each > middle + limit * deviation for each in found]
