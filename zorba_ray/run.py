@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -26,10 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(command: Command, started: float) -> int:
     """Everything that can be wrong in the command or the config stops here, before anything starts."""
     resume = Path(command.flags["--resume"]) if "--resume" in command.flags else None
+    overrides = list(command.overrides)
+    if "--address" in command.flags:
+        overrides.append(f"runtime.address={command.flags['--address']}")
     if resume:
-        config, folder = resumed(resume, command.config_path, command.overrides)
+        config, folder = resumed(resume, command.config_path, overrides)
     else:
-        config = load_config(command.config_path, command.overrides)
+        config = load_config(command.config_path, overrides)
         folder = run_folder(config)
     validate(config)
     if "--print-config" in command.flags:
@@ -62,17 +66,22 @@ def simulate(config: Config, folder: Path, resume: bool, started: float) -> int:
     """Start Ray and the driver actor, show what it does, and end cleanly on Ctrl-C."""
     import ray
 
-    from zorba_ray.results.display import Display
+    from zorba_ray.results.display import Display, resume_line
+    from zorba_ray.runtime.connect import connect, start_driver, through_client
     from zorba_ray.runtime.driver import Driver
-    from zorba_ray.runtime.launch import answer, connect
+    from zorba_ray.runtime.launch import answer
 
     try:
         with Display(config.rounds, config.name) as display:
             for note in ignored(config):
                 display.note(note)
             connect(config.runtime.address)
-            driver: Any = ray.remote(Driver).options(num_cpus=0).remote(config, str(folder.absolute()), resume)
+            where = folder if through_client() else folder.absolute()
+            driver: Any = start_driver(Driver, config, str(where), resume)
             briefing = answer(driver.prepare.remote())
+            if briefing.machine != platform.node():
+                folder = Path(briefing.folder)
+                display.note(f"the run's folder is {folder} on {briefing.machine}, where the driver is")
             for note in briefing.notes:
                 display.note(note)
             display.begin(briefing.rounds_done)
@@ -91,6 +100,10 @@ def simulate(config: Config, folder: Path, resume: bool, started: float) -> int:
         if stopped:
             raise ConfigError(stopped)
         return INTERRUPTED if interrupted else 0
+    except (ray.exceptions.RayActorError, ConnectionError) as error:
+        what = "driver" if isinstance(error, ray.exceptions.RayActorError) else "connection to the cluster"
+        why = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"the {what} died ({why}). What is in the ledger is kept: {resume_line(folder)}") from None
     finally:
         ray.shutdown()
 

@@ -50,6 +50,7 @@ RUN = Program(
     "the embedded default runs: a small model and task of its own, nothing to download, no GPU needed.",
     (
         Flag("--resume", "go on with an interrupted run, from its folder; it keeps its config", "RUN"),
+        Flag("--address", "where Ray is: local, auto, host:port, ray://host:port; short for runtime.address=…", "RAY"),
         Flag("--print-config", "print the resolved config as YAML and stop"),
     ),
     (
@@ -59,6 +60,7 @@ RUN = Program(
         ("my.yaml 'clients.budgets.classes=[{name: all, budget: 24 GiB}]'", "a list is given as a whole"),
         ("clients.budgets.classes.0.budget=16GiB", "or one entry of it by its number"),
         ("--resume runs/run-20260101-120000", "go on where Ctrl-C stopped"),
+        ("my.yaml --address auto", "on a Ray cluster that is up"),
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ class Briefing:
 
     notes: list[str]
     rounds_done: int
+    folder: str
+    machine: str  # that the folder is on
 
 
 class Driver:
@@ -31,7 +34,7 @@ class Driver:
 
     def __init__(self, config: Config, folder: str, resume: bool):
         self.config = config
-        self.folder = Path(folder)
+        self.folder = Path.home() / folder  # relative only if the front end is on another machine
         self.resume = resume
 
     def prepare(self) -> Briefing:
@@ -52,7 +55,8 @@ class Driver:
         pool.setup(ray.put(prepared.base), self.session.steps, self._offloaded)
         self.backend = RayBackend(pool, lru_cache(prepared.cost), prepared.test_examples, self.config.evaluation.batch)
         self._events: Iterator[RoundRecord | EvaluationRecord | str] = self.session.events(self.backend)
-        return Briefing([f"placement: {self.placement.reason}", *self.session.notes], self.session.ledger.rounds)
+        notes = [f"placement: {self.placement.reason}", *self.session.notes]
+        return Briefing(notes, self.session.ledger.rounds, str(self.folder), platform.node())
 
     def _offloaded(self, slot: Slot) -> list[int]:
         """On a GPU of its own share, a client streams in the blocks that it does not tune, where the config says so."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,21 +28,6 @@ class Placement:
     start: Callable[[Slot], Any]
     device: str
     reason: str
-
-
-def connect(address: str) -> None:
-    """Start Ray on this machine, or join a cluster."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
-    if address == "local":
-        ray.init(address="local", include_dashboard=False, **quiet)
-        return
-    try:
-        ray.init(address=address, **quiet)
-    except ConnectionError:
-        raise ConfigError(
-            f"no Ray cluster at runtime.address={address}; start one with `ray start --head`, "
-            f"or let the run start its own with runtime.address=local"
-        ) from None
 
 
 def answer(reference: Any) -> Any:

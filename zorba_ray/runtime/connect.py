@@ -1,0 +1,119 @@
+"""Ray comes up on this machine or a cluster is joined, within seconds or with one line that says why not; and the
+driver gets its seat.
+
+Ray itself waits many minutes for a server that is not there, and tells a wrong token only in its log. So one cheap call
+asks first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import Config
+
+PATIENCE = 5.0  # seconds that a server may take to answer the first call
+CLIENT = "ray://"
+GCS_CALL, CLIENT_CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId", "/ray.rpc.RayletDriver/ClusterInfo"
+HEAD = "node:__internal_head__"  # the resource by which Ray marks the head node
+TOKEN = (
+    "Give this machine the cluster's token: RAY_AUTH_MODE=token with RAY_AUTH_TOKEN, or with its file in "
+    "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+)
+
+
+def connect(address: str) -> None:
+    """Start Ray on this machine (`local`), or join a cluster: `auto`, host:port of its head, or ray://host:port."""
+    target = find_cluster(address)
+    if target:
+        ask(target, judge_token=address != "auto" or "RAY_AUTH_MODE" in os.environ)
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
+    try:
+        ray.init(address=address, **options if target else {**options, "include_dashboard": False})
+    except ray.exceptions.AuthenticationError as error:
+        raise ConfigError(first_sentence(error)) from None
+    except (ConnectionError, RuntimeError) as error:
+        what = f"the Ray cluster at {target} did not take this run" if target else "Ray does not start on this machine"
+        raise ConfigError(f"{what}: {one_line(error)}") from None
+
+
+def find_cluster(address: str) -> str:
+    """The address that `address` stands for; empty for a Ray of our own."""
+    if address == "local":
+        return ""
+    if address != "auto":
+        return address
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    try:
+        found = os.environ.get("RAY_ADDRESS") or canonicalize_bootstrap_address_or_die("auto")
+    except ConnectionError as error:
+        raise ConfigError(f"runtime.address=auto: {one_line(error)} {start_one('auto')}") from None
+    return str(found)
+
+
+def ask(address: str, judge_token: bool) -> None:
+    """One call to the server; ConfigError where none answers, where it is another kind, or where the token is wrong.
+
+    `judge_token` is off where Ray may still find the token by itself.
+    """
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+
+    client = address.startswith(CLIENT)
+    try:
+        with init_grpc_channel(address.removeprefix(CLIENT)) as channel:
+            channel.unary_unary(CLIENT_CALL if client else GCS_CALL)(b"", timeout=PATIENCE)
+    except ray.exceptions.AuthenticationError as error:
+        raise ConfigError(f"no token for the Ray cluster at {address}: {first_sentence(error)}") from None
+    except grpc.RpcError as error:
+        status = error.code()
+        if status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            raise ConfigError(f"no Ray cluster answers at runtime.address={address}; {start_one(address)}") from None
+        if status == grpc.StatusCode.UNIMPLEMENTED:
+            other = "the head's own port; drop ray://" if client else "a Ray Client server; put ray:// before it"
+            raise ConfigError(f"runtime.address={address} is {other}") from None
+        if status == grpc.StatusCode.UNAUTHENTICATED and judge_token:
+            raise ConfigError(f"the Ray cluster at {address} refused the token, or there was none. {TOKEN}") from None
+
+
+def start_one(address: str) -> str:
+    port = " --ray-client-server-port=10001" if address.startswith(CLIENT) else ""
+    return f"start one with `ray start --head{port}`, or let the run start its own with runtime.address=local"
+
+
+def start_driver(driver: type, config: Config, folder: str, resume: bool) -> Any:
+    """The driver's actor, beside the front end, so that the run's folder is where the user is; through a Ray Client,
+    whose machine is no node, on the cluster's head. Its name is readable and does not collide with another run's."""
+    options: dict[str, Any] = {"num_cpus": 0, "name": f"zorba-driver-{config.name}", "namespace": run_namespace(config)}
+    if through_client():
+        options["resources"] = {HEAD: 0.001}
+    else:
+        here = ray.get_runtime_context().get_node_id()
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
+    return ray.remote(driver).options(**options).remote(config, folder, resume)
+
+
+def run_namespace(config: Config) -> str:
+    """A namespace of the actors' names that no other run has."""
+    return f"{config.name}-{uuid.uuid4().hex[:8]}"
+
+
+def through_client() -> bool:
+    connected: bool = ray.util.client.ray.is_connected()  # type: ignore[no-untyped-call]
+    return connected
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def first_sentence(error: BaseException) -> str:
+    """Ray's own words for a token that is missing, without its essay."""
+    return f"{one_line(error).split('. ')[0]}. {TOKEN}"
