@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.config.schema import Config
 from zorba_ray.ledger.step import PrivateStep, SharedStep, Step
 from zorba_ray.ledger.wire import NUMBER, encode_private, encode_shared
-
-SCALAR = NUMBER
+from zorba_ray.methods import METHODS, FirstOrder
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,21 @@ class Protocol:
     scalars: int = 0  # numbers of one participant, from all of which a client can compute the step itself; 0: it cannot
     pool: int = 0  # directions in the pool; who missed much downloads one number for each instead
     drawn: int = 0  # indices of the pool that are sent to a participant
+
+
+def protocol_of(config: Config) -> Protocol:
+    """The messages of a run's method."""
+    method, name = METHODS[config.method], config.method
+    if isinstance(method, FirstOrder) or method.dense:
+        return Protocol(dense=True)
+    steps, p = config.zo.local_steps, config.zo.directions
+    if name == "fedkseed":
+        pro = config.pool.draw == "pro"
+        return Protocol(pool=config.pool.size, drawn=steps * p if pro else 0)
+    if name == "fedspzo":
+        m = config.split.forks
+        return Protocol(forks=m, scalars=steps * (p if config.split.form == "joint" else p + p // m))
+    return Protocol(scalars=steps * p)
 
 
 def step_bytes(step: Step, participants: int, protocol: Protocol = Protocol()) -> int:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import Entry, LedgerWriter, Step
+from zorba_ray.ledger import Entry, LedgerWriter, Step, read_ledger
 from zorba_ray.methods import METHODS
+from zorba_ray.methods.fedkseed import History
 from zorba_ray.rounds.allocator import Allocated, Allocator
 from zorba_ray.rounds.plan import Report, RoundPlan, plan_round
 from zorba_ray.rounds.tally import Tally
@@ -69,18 +70,23 @@ def train(
     numbers of rounds after which it was evaluated.
     """
     method = METHODS[config.method]
+    history = None
+    if config.method == "fedkseed" and config.pool.draw == "pro":
+        history = History(config.pool.size, (entry.step for entry in read_ledger(ledger.path).entries))
     if is_due(config, ledger.rounds) and ledger.rounds not in evaluated:
         yield _evaluated(ledger.rounds, backend.evaluate())
     for t in range(ledger.rounds, config.rounds):
         if allocator.is_due(t):
             yield allocator.allocate(t, backend)
-        plan, active = plan_round(config, t), allocator.active_in(t)
+        plan, active = plan_round(config, t, history.chances() if history else None), allocator.active_in(t)
         reports = backend.probe(plan, active)
         loss = mean_loss(reports, weights)
         first_loss = loss if first_loss is None else first_loss
         _refuse_divergence(config, t, loss, first_loss, reports)
         step = method.step(plan, reports, active, weights)
         ledger.append(Entry(step, loss))
+        if history:
+            history.add(step)
         backend.apply(step)
         yield RoundDone(plan, reports, step, loss)
         if is_due(config, t + 1):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from zorba_ray.allocation import Plan
 from zorba_ray.config.load import to_yaml
@@ -20,7 +21,7 @@ from zorba_ray.results.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.results.stream import FOLDER, RecordWriter, table, truncate
 from zorba_ray.results.summary import FILE as SUMMARY
 from zorba_ray.results.summary import Summary, read_summary, summarise
-from zorba_ray.rounds.accounting import SCALAR, Wire
+from zorba_ray.rounds.accounting import Wire, protocol_of
 from zorba_ray.rounds.allocator import Allocated, store
 from zorba_ray.rounds.folder import CONFIG, LEDGER, refuse_used_folder
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
@@ -54,7 +55,8 @@ class Session:
         self._first_loss = entries[0].loss if entries else None
         self._statistics: list[ClientRecord] = []
         self._evaluated = frozenset(rounds_of(table(folder), "evaluation"))
-        self._wire = Wire(config.clients.count)
+        sizes = [block.size for block in prepared.outline.header.blocks]
+        self._wire = Wire(config.clients.count, protocol_of(config), sizes)
         for step in self.steps:
             self._wire.round(step, plan_round(config, step.round).participants)
 
@@ -110,8 +112,8 @@ class Session:
             bytes_down=int(down.sum()),
             seconds=seconds,
             step_norm=step_norm(event.step, [block.size for block in self.prepared.outline.header.blocks]),
-            scalar_mean=float(scalars.mean()),
-            scalar_std=float(scalars.std()),
+            scalar_mean=moments(scalars)[0],
+            scalar_std=moments(scalars)[1],
         )
         return record, clients
 
@@ -129,12 +131,12 @@ class Session:
                 active_blocks=int(active[report.client].sum()),
                 samples=report.examples,
                 loss=report.loss,
-                scalar_mean=float(report.scalars.mean()),
-                scalar_std=float(report.scalars.std()),
+                scalar_mean=moments(report.scalars)[0],
+                scalar_std=moments(report.scalars)[1],
                 scalars=report.scalars.tolist(),
                 forwards=report.block_evaluations,
                 flops=report.flops,
-                bytes_up=report.scalars.size * SCALAR,
+                bytes_up=report.upload,
                 bytes_down=received,
                 seconds=report.seconds,
                 status=status,
@@ -181,6 +183,11 @@ def rounds_of(records: pa.Table, kind: str) -> list[int]:
     """The rounds of all records of a kind."""
     found: list[int] = records.filter(pc.equal(records["kind"], kind))["round"].to_pylist()
     return found
+
+
+def moments(scalars: NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation; zeros for a method without scalars."""
+    return (float(scalars.mean()), float(scalars.std())) if scalars.size else (0.0, 0.0)
 
 
 def step_norm(step: Step, sizes: list[int]) -> float:
