@@ -12,10 +12,11 @@ from zorba_ray.ledger.file import (
     truncate_ledger,
 )
 from zorba_ray.ledger.replay import apply_step, replay
-from zorba_ray.ledger.step import PrivateStep, SharedStep, Step
+from zorba_ray.ledger.step import CombinedStep, PrivateStep, SharedStep, Step, no_step
 
 __all__ = [
     "BlockInfo",
+    "CombinedStep",
     "Entry",
     "Header",
     "Ledger",
@@ -26,6 +27,7 @@ __all__ = [
     "Step",
     "apply_step",
     "ledger_sha256",
+    "no_step",
     "read_ledger",
     "replay",
     "truncate_ledger",

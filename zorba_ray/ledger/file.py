@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.ledger.step import PrivateStep, SharedStep, Step
+from zorba_ray.ledger.step import CombinedStep, PrivateStep, SharedStep, Step
 from zorba_ray.noise import Kind
 
 FORMAT = 1
@@ -51,7 +52,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Entry:
-    """One round: its step, and the mean loss its participants saw."""
+    """One round: its step, and the mean loss its participants saw; NaN where nobody reported."""
 
     step: Step
     loss: float
@@ -189,9 +190,15 @@ def _unpack(text: str, dtype: str, columns: int) -> NDArray[Any]:
 
 
 def _entry_to_json(entry: Entry) -> dict[str, Any]:
-    step = entry.step
-    common = {"round": step.round, "lr": step.lr, "loss": entry.loss}
+    return _step_to_json(entry.step) | {"loss": entry.loss if math.isfinite(entry.loss) else None}
+
+
+def _step_to_json(step: Step) -> dict[str, Any]:
+    if isinstance(step, CombinedStep):
+        parts = [_step_to_json(part) for part in step.parts]
+        return {"round": step.round, "lr": step.lr, "parts": parts, "shares": _pack(step.shares, "<f8")}
     columns = (step.coefficients if isinstance(step, SharedStep) else step.scalars).shape[1]
+    common: dict[str, Any] = {"round": step.round, "lr": step.lr}
     common |= {"per": step.per} if step.per != columns else {}
     common |= {"origin": step.origin} if step.origin != step.round else {}
     if isinstance(step, SharedStep):
@@ -207,15 +214,24 @@ def _entry_to_json(entry: Entry) -> dict[str, Any]:
 
 
 def _entry_from_json(body: dict[str, Any], blocks: int) -> Entry:
+    return Entry(_step_from_json(body, blocks), math.nan if body["loss"] is None else body["loss"])
+
+
+def _step_from_json(body: dict[str, Any], blocks: int) -> Step:
+    if "parts" in body:
+        parts = [_step_from_json(part, blocks) for part in body["parts"]]
+        simple = tuple(part for part in parts if not isinstance(part, CombinedStep))
+        shares = _unpack(body["shares"], "<f8", 0).reshape(len(parts), blocks)
+        return CombinedStep(body["round"], body["lr"], simple, shares)
     common = {"per": body.get("per", 0), "origin": body.get("origin", -1)}
     if "coefficients" in body:
         columns = len(base64.b64decode(body["coefficients"])) // (4 * blocks)
         extra: dict[str, Any] = {name: _unpack(body[name], OPTIONAL[name], 0) for name in OPTIONAL if name in body}
         coefficients = _unpack(body["coefficients"], "<f4", columns)
-        return Entry(SharedStep(body["round"], body["lr"], coefficients, **common, **extra), body["loss"])
+        return SharedStep(body["round"], body["lr"], coefficients, **common, **extra)
     clients = _unpack(body["clients"], "<i8", 0)
     scalars = _unpack(body["scalars"], "<f4", len(base64.b64decode(body["scalars"])) // (4 * clients.size))
     bits = _unpack(body["active"], "u1", -(-blocks // 8))
     active = np.unpackbits(bits, axis=1, count=blocks).astype(np.bool_)
     weights = _unpack(body["weights"], "<f8", 0)
-    return Entry(PrivateStep(body["round"], body["lr"], clients, scalars, weights, active, **common), body["loss"])
+    return PrivateStep(body["round"], body["lr"], clients, scalars, weights, active, **common)

@@ -107,4 +107,36 @@ def set_defaults(step: SharedStep | PrivateStep, columns: int) -> None:
     assert columns % step.per == 0 or getattr(step, "pool", None) is not None, f"{columns} columns, {step.per} a step"
 
 
-Step = SharedStep | PrivateStep
+@dataclass(frozen=True)
+class CombinedStep:
+    """Several steps in one: reports of this round, and late ones of earlier rounds along their own directions.
+
+    `shares` float64 [K, L]: the weight that part k has in the average of block l, so that on-time and late clients are
+    normalised together. Without parts nothing moves: a round in which nobody reported.
+    """
+
+    round: int
+    lr: float
+    parts: tuple[SharedStep | PrivateStep, ...]
+    shares: NDArray[np.float64]
+
+    def moved(self) -> NDArray[np.bool_]:
+        """Which blocks it changes, [L]."""
+        moved = [part.moved() & (share > 0) for part, share in zip(self.parts, self.shares, strict=True)]
+        return np.asarray(np.any(moved, axis=0)) if moved else np.zeros(self.shares.shape[1], dtype=np.bool_)
+
+    def terms(self, seed: int, block: int) -> list[Term]:
+        return [
+            (direction, float(np.float32(float(share) * coefficient)))
+            for part, share in zip(self.parts, self.shares[:, block], strict=True)
+            if share > 0
+            for direction, coefficient in part.terms(seed, block)
+        ]
+
+
+def no_step(round: int, lr: float, blocks: int) -> CombinedStep:
+    """What a round does in which nobody reported: nothing."""
+    return CombinedStep(round, lr, (), np.zeros((0, blocks)))
+
+
+Step = SharedStep | PrivateStep | CombinedStep
