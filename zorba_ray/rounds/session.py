@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Session:
         self.steps: list[Step] = [entry.step for entry in entries]
         self._first_loss = entries[0].loss if entries else None
         self._statistics: list[ClientRecord] = []
+        self.statuses: Counter[str] = Counter()  # of the clients' reports in this sitting
         self._evaluated = frozenset(rounds_of(table(folder), "evaluation"))
         sizes = [block.size for block in prepared.outline.header.blocks]
         self._wire = Wire(config.clients.count, protocol_of(config), sizes)
@@ -93,6 +95,7 @@ class Session:
                 self.steps.append(event.step)
                 record, clients = self._records(event, time.perf_counter() - started)
                 self.writer.add([record, *clients])
+                self.statuses.update(client.status for client in clients)
                 yield record
             started = time.perf_counter()
 

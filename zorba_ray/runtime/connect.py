@@ -91,18 +91,14 @@ def start_one(address: str) -> str:
 def start_driver(driver: type, config: Config, folder: str, resume: bool) -> Any:
     """The driver's actor, beside the front end, so that the run's folder is where the user is; through a Ray Client,
     whose machine is no node, on the cluster's head. Its name is readable and does not collide with another run's."""
-    options: dict[str, Any] = {"num_cpus": 0, "name": f"zorba-driver-{config.name}", "namespace": run_namespace(config)}
+    namespace = f"zorba-{uuid.uuid4().hex[:8]}"
+    options: dict[str, Any] = {"num_cpus": 0, "name": f"zorba-driver-{config.name}", "namespace": namespace}
     if through_client():
         options["resources"] = {HEAD: 0.001}
     else:
         here = ray.get_runtime_context().get_node_id()
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
     return ray.remote(driver).options(**options).remote(config, folder, resume)
-
-
-def run_namespace(config: Config) -> str:
-    """A namespace of the actors' names that no other run has."""
-    return f"{config.name}-{uuid.uuid4().hex[:8]}"
 
 
 def through_client() -> bool:
