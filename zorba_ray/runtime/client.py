@@ -3,49 +3,86 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
+from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Step
-from zorba_ray.rounds.plan import Report, RoundPlan
+from zorba_ray.rounds.plan import Report, RoundPlan, nothing_from
+from zorba_ray.rounds.tally import Tally
+from zorba_ray.runtime.metrics import Memory
+from zorba_ray.runtime.packing import Standing
 
 if TYPE_CHECKING:
     from zorba_ray.rounds.prepare import Base
+    from zorba_ray.rounds.prepared import Outline
 
 
 class ClientActor:
-    """Imports late and starts importing at once, so that actors warm up while the driver still reads data."""
+    """Imports late and starts importing at once, so that actors warm up while the driver still starts."""
 
-    def __init__(self, threads: int, device: str, memory_share: float):
+    def __init__(self, threads: int, device: str, caps: Mapping[int, int], context: int):
+        """`caps`: bytes that PyTorch may take of the GPU for a client (none: any number), beside the CUDA context's."""
         import torch
+        import transformers.modeling_utils  # noqa: F401
 
-        import zorba_ray.rounds.prepare  # noqa: F401  heavy: transformers, numba
+        import zorba_ray.rounds.prepare  # noqa: F401
 
         torch.set_num_threads(threads)
-        if device == "cuda" and memory_share < 1:
-            torch.cuda.set_per_process_memory_fraction(memory_share)
-        self._device = device
+        self._device, self._caps, self._context = device, caps, context
         self._host: Any = None
+        self._offloads = False
 
-    def setup(self, base: Base, offloaded: Sequence[int]) -> int:
-        """Build the model from the weights in the object store; answers with this process's id."""
+    def read(self, config: Config) -> tuple[Base, Outline]:
+        """Model and data of the run, read by one actor for all: the base stays in the object store."""
+        from zorba_ray.rounds.prepare import read
+
+        return read(config)
+
+    def setup(self, base: Base, offloads: bool) -> Standing:
+        """Build the model from the weights in the object store. With `offloads`, blocks that a client does not tune
+        stay in host memory."""
         from zorba_ray.rounds.prepare import build_host
 
-        self._host = build_host(base, self._device, offloaded)
-        return os.getpid()
+        blocks = range(len(base.header.blocks)) if offloads else ()
+        self._host, self._offloads = build_host(base, self._device, blocks), offloads
+        context = ray.get_runtime_context()
+        self._memory = Memory(base.config.name, str(context.get_actor_name()))
+        return Standing(os.getpid(), str(context.get_node_id()))
 
     def probe(
         self, steps: Sequence[Step], plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]
     ) -> list[Report]:
-        """Catch up, then the clients' scalars."""
+        """Catch up, then the clients' reports. Under a cap on its memory a client may not fit, and says so."""
+        self._memory.observe()
         self._host.apply(steps)
-        reports: list[Report] = self._host.probe(plan, clients, active)
-        return reports
+        if not self._caps:
+            reports: list[Report] = self._host.probe(plan, clients, active)
+            return reports
+        return [self._probe_capped(plan, n, row) for n, row in zip(clients, active, strict=True)]
 
-    def evaluate(self, steps: Sequence[Step], batches: Sequence[NDArray[np.int64]]) -> list[Any]:
+    def _probe_capped(self, plan: RoundPlan, client: int, row: NDArray[np.bool_]) -> Report:
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, self._caps[client] / total))
+        try:
+            if self._offloads:
+                self._host.model.hold(row)
+            (report,) = self._host.probe(plan, [client], row[None])
+        except torch.OutOfMemoryError:
+            return nothing_from(client, "out_of_memory")
+        measured = self._context + torch.cuda.max_memory_reserved()
+        return replace(cast("Report", report), measured_bytes=measured)
+
+    def evaluate(self, steps: Sequence[Step], batches: Sequence[NDArray[np.int64]]) -> list[Tally]:
         """Catch up, then one tally per batch of test examples."""
         self._host.apply(steps)
         return [self._host.evaluate([batch]) for batch in batches]

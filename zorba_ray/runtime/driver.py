@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import ray
-
 from zorba_ray.config.schema import Config
 from zorba_ray.results.schema import EvaluationRecord, RoundRecord
 from zorba_ray.results.summary import Summary
-from zorba_ray.runtime.packing import Slot
 
 BREATH = 0.25  # seconds of rounds between two answers to the front end; rounds never wait for it
 
@@ -38,35 +35,34 @@ class Driver:
         self.resume = resume
 
     def prepare(self) -> Briefing:
-        """Start the client actors; while they import, load model and data and solve the allocation."""
+        """Start the client actors; one of them reads model and data for all. While they build their models, the
+        allocation is solved here: this process needs no torch."""
         from zorba_ray.allocation import client_budgets
         from zorba_ray.runtime.launch import place
-        from zorba_ray.runtime.pool import Pool, RayBackend
+        from zorba_ray.runtime.pool import Pool
 
         budgets = client_budgets(self.config.clients, self.config.seed)
         self.placement = place(self.config, [int(budget) for budget in budgets.bytes])
-        pool = Pool.launch(self.placement.slots, self.placement.start)
+        pool = Pool.launch(self.placement.slots, self.placement.start, self.config)
 
-        from zorba_ray.rounds.prepare import prepare
+        from zorba_ray.rounds.prepared import allocated
         from zorba_ray.rounds.session import Session
+        from zorba_ray.runtime.backend import RayBackend
+        from zorba_ray.runtime.metrics import Metrics
 
-        prepared = prepare(self.config, self.folder if self.resume else None)
+        outline = pool.read()
+        on_own_gpu = self.placement.device == "cuda" and self.placement.kind == "per_client"
+        pool.setup(offloads=on_own_gpu and self.config.model.frozen == "offload")
+        prepared = allocated(self.config, pool.base, outline, self.folder if self.resume else None)
         self.session = Session(self.config, prepared, self.folder, self.resume)
-        pool.setup(ray.put(prepared.base), self.session.steps, self._offloaded)
-        self.backend = RayBackend(pool, lru_cache(prepared.cost), prepared.test_examples, self.config.evaluation.batch)
+        pool.ready(self.session.steps)
+        drop = self.config.faults.on_fault == "drop"
+        batch = self.config.evaluation.batch
+        self.backend = RayBackend(pool, lru_cache(prepared.cost), outline.test_examples, batch, drop)
+        self.metrics = Metrics(self.config.name)
         self._events: Iterator[RoundRecord | EvaluationRecord | str] = self.session.events(self.backend)
         notes = [f"placement: {self.placement.reason}", *self.session.notes]
         return Briefing(notes, self.session.ledger.rounds, str(self.folder), platform.node())
-
-    def _offloaded(self, slot: Slot) -> list[int]:
-        """On a GPU of its own share, a client streams in the blocks that it does not tune, where the config says so."""
-        allocator = self.session.prepared.allocator
-        if self.placement.device != "cuda" or not slot.clients or self.config.model.frozen != "offload":
-            return []
-        if not allocator.plans:
-            return list(range(allocator.instance.blocks))
-        row = allocator.active_in(self.session.ledger.rounds)[slot.clients[0]]
-        return [column for column, on in enumerate(row) if not on]
 
     def advance(self) -> list[RoundRecord | EvaluationRecord | str]:
         """Rounds for a breath's time and what came of them; empty when the run is done."""
@@ -74,6 +70,7 @@ class Driver:
         happened: list[RoundRecord | EvaluationRecord | str] = []
         for event in self._events:
             happened.append(event)
+            self.metrics.observe(event, self.session.statuses, len(self.backend.pool.faults))
             if time.perf_counter() > until:
                 break
         return happened

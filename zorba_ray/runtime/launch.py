@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +14,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.config.units import format_bytes
 from zorba_ray.runtime.client import ClientActor
-from zorba_ray.runtime.packing import Gpu, Slot, cohort_slots, pack_clients
+from zorba_ray.runtime.packing import Gpu, Slot, cohort_slots, pack_clients, turns, waves
 
 ACTOR_MEMORY = 350 * 2**20  # own memory of an actor with torch, transformers and a small model on a CPU (measured)
 
@@ -54,44 +55,50 @@ def place_on_cpus(config: Config, resources: dict[str, float]) -> Placement:
     cpus = max(1, int(resources.get("CPU", 1)))
     threads = config.runtime.threads
     if config.placement == "per_client":
-        count = config.clients.count
-        memory = int(resources.get("memory", 0))
-        if count * ACTOR_MEMORY > memory:
-            raise ConfigError(
-                f"placement=per_client needs about {format_bytes(count * ACTOR_MEMORY)} for {count} processes, and the "
-                f"cluster offers {format_bytes(memory)}; use placement=cohort, or at most "
-                f"{memory // ACTOR_MEMORY} clients"
-            )
-        slots = [Slot(f"client-{n}", (n,)) for n in range(count)]
-        reason = "one actor per client, as asked; no GPU, so budgets are logical"
-        return Placement("per_client", slots, starter(0.0, threads, "cpu", []), "cpu", reason)
+        count, memory = config.clients.count, int(resources.get("memory", 0))
+        room = config.runtime.actors or max(1, memory // ACTOR_MEMORY)
+        slots = [Slot(f"client-{hand[0]}", hand) for hand in turns(count, room)]
+        reason = f"one actor per client, as asked; no GPU, so budgets are logical{in_waves(slots)}"
+        return Placement("per_client", slots, starter(0.0, threads, "cpu", [], []), "cpu", reason)
     actors = config.runtime.actors or max(1, cpus // threads)
     share = int(min(1.0, cpus / actors) * 10_000) / 10_000
     reason = f"cohorts on {actors} CPU actors, because the cluster has no GPU; budgets are logical"
-    return Placement("cohort", cohort_slots(actors, []), starter(share, threads, "cpu", []), "cpu", reason)
+    return Placement("cohort", cohort_slots(actors, []), starter(share, threads, "cpu", [], []), "cpu", reason)
 
 
 def place_on_gpus(config: Config, budgets: Sequence[int], gpus: Sequence[Gpu]) -> Placement:
-    slots, kind, reason = cohort_slots(0, gpus), "cohort", f"one cohort per GPU ({len(gpus)})"
+    kind, slots = "cohort", cohort_slots(0, gpus)
+    reason = f"one cohort per GPU ({len(gpus)})"
     if config.placement != "cohort":
-        try:
-            slots, kind = pack_clients(budgets, gpus), "per_client"
-            reason = f"one actor per client: the budgets fit on {len(gpus)} GPUs at once"
-        except ConfigError:
-            if config.placement == "per_client":
-                raise
+        packed = pack_clients(budgets, gpus)
+        if config.placement == "per_client" or waves(packed) == 1:
+            kind, slots = "per_client", packed
+            reason = f"one actor per client on {len(gpus)} GPUs{in_waves(packed)}"
+        else:
             reason += ", because the clients' budgets do not fit side by side"
     strategies = reserve(gpus)
-    return Placement(kind, slots, starter(0.0, config.runtime.threads, "cuda", strategies), "cuda", reason)
+    contexts = [gpu.context for gpu in gpus]
+    return Placement(kind, slots, starter(0.0, config.runtime.threads, "cuda", strategies, contexts), "cuda", reason)
+
+
+def in_waves(slots: Sequence[Slot]) -> str:
+    """Where clients are more than slots: how often a slot is used in a round."""
+    clients = sum(len(slot.clients) for slot in slots)
+    return f"; {clients} clients take turns in {len(slots)} actors, {waves(slots)} waves" if waves(slots) > 1 else ""
 
 
 def discover_gpus() -> list[Gpu]:
     """Every GPU of the cluster with its memory, asked on its own node."""
 
-    def memories() -> list[int]:
+    def memories() -> list[tuple[int, int]]:
+        """(memory, taken by this process's CUDA context) of each GPU, which nobody else uses now."""
         import torch
 
-        return [torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())]
+        found = []
+        for i in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(i)
+            found.append((total, total - free))
+        return found
 
     gpus: list[Gpu] = []
     for node in cluster_nodes():
@@ -106,7 +113,7 @@ def discover_gpus() -> list[Gpu]:
                 f"node {node['NodeManagerAddress']} offers {count} GPUs to Ray, but PyTorch sees {len(found)} there; "
                 f"install a CUDA build of torch on it, or use runtime.device=cpu"
             )
-        gpus += [Gpu(node["NodeID"], memory) for memory in found]
+        gpus += [Gpu(node["NodeID"], memory, context) for memory, context in found]
     return gpus
 
 
@@ -127,14 +134,29 @@ def cluster_nodes() -> list[dict[str, Any]]:
     return nodes
 
 
-def starter(cpu_share: float, threads: int, device: str, strategies: Sequence[Any]) -> Callable[[Slot], Any]:
-    """How to start the actor of a slot. An actor on a GPU reserves no CPU: Ray would give it a whole one."""
+def alive_nodes() -> set[str]:
+    return {str(node["NodeID"]) for node in cluster_nodes() if node["Alive"]}
+
+
+def starter(
+    cpu_share: float, threads: int, device: str, strategies: Sequence[Any], contexts: Sequence[int]
+) -> Callable[[Slot], Any]:
+    """How to start the actor of a slot. An actor on a GPU reserves no CPU: Ray would give it a whole one. The dashboard
+    shows it under its slot's name, its successors as client-3.2, client-3.3 …"""
     remote = ray.remote(ClientActor)
+    namespace = f"zorba-{uuid.uuid4().hex[:8]}"  # runs on one cluster do not collide
+    starts: Counter[str] = Counter()
 
     def start(slot: Slot) -> Any:
+        starts[slot.name] += 1
+        name = slot.name if starts[slot.name] == 1 else f"{slot.name}.{starts[slot.name]}"
         options: dict[str, Any] = {"num_cpus": cpu_share, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
+        options |= {"name": name, "namespace": namespace}
+        context = 0
         if slot.gpu is not None:
             options |= {"num_gpus": slot.share, "scheduling_strategy": strategies[slot.gpu]}
-        return remote.options(**options).remote(threads, device, slot.share)
+            context = contexts[slot.gpu]
+        caps = dict(zip(slot.clients, slot.caps, strict=False)) if slot.caps else {}
+        return remote.options(**options).remote(threads, device, caps, context)
 
     return start

@@ -1,27 +1,31 @@
-"""The client actors, and the Ray backend of the training loop.
+"""The client actors: started, given the base, called, and replaced when they fail.
 
-An actor that dies is replaced by a fresh one, which replays the steps from the base and does the lost work again: a
-round is a pure function, so the ledger does not notice.
+An actor that dies is never used again: a fresh one replays the steps from the base and does the lost work again, or,
+where its node is gone and others can carry its clients, its work goes to them. A round is a pure function, so the
+ledger does not notice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Step
-from zorba_ray.rounds.plan import Report, RoundPlan
-from zorba_ray.rounds.tally import Tally, add_tallies, slices
-from zorba_ray.runtime.packing import Slot, deal_work
+from zorba_ray.runtime.launch import alive_nodes, answer
+from zorba_ray.runtime.packing import Slot, Standing
 
-PATIENCE = 3  # deaths of one slot without an answer in between, after which the run stops
+if TYPE_CHECKING:
+    from zorba_ray.rounds.prepared import Outline
+
+PATIENCE = 3  # failures of one piece of work, or starts of one slot, after which the run stops
+GLANCE = 5.0  # seconds between looks at the cluster while an actor that should start does not
+LONGEST_START = 600.0  # seconds after which an actor that does not start is given up
 
 
 @dataclass
@@ -30,9 +34,11 @@ class Member:
 
     slot: Slot
     actor: Any
-    pid: int = 0
+    standing: Standing = field(default_factory=lambda: Standing(0, ""))
     sent: int = 0
-    deaths: int = 0
+
+
+Work = tuple[Member, tuple[Any, ...]]  # whom to call, with which arguments
 
 
 @dataclass
@@ -41,101 +47,160 @@ class Pool:
 
     members: list[Member]
     start: Callable[[Slot], Any]
+    config: Config
     base: Any = None  # reference to the Base in the object store
-    offloaded: Callable[[Slot], Sequence[int]] = lambda slot: ()  # blocks that a slot's actor keeps in host memory
+    offloads: bool = False
     steps: list[Step] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    _starting: list[Any] = field(default_factory=list)
 
     @classmethod
-    def launch(cls, slots: Sequence[Slot], start: Callable[[Slot], Any]) -> Pool:
+    def launch(cls, slots: Sequence[Slot], start: Callable[[Slot], Any], config: Config) -> Pool:
         """Start all actors; they import their libraries while the caller goes on."""
-        return cls([Member(slot, start(slot)) for slot in slots], start)
+        return cls([Member(slot, start(slot)) for slot in slots], start, config)
 
-    def setup(self, base: Any, steps: Sequence[Step], offloaded: Callable[[Slot], Sequence[int]]) -> None:
-        """Give every actor the base; steps of earlier rounds (a resumed run) are replayed on first use."""
-        self.base, self.offloaded = base, offloaded
+    def read(self) -> Outline:
+        """Let one actor read model and data for all. The base stays in the object store of its node, from where every
+        other node fetches it once; the outline comes here."""
+        self.base, outline = self.members[0].actor.read.options(num_returns=2).remote(self.config)
+        try:
+            got: Outline = answer(outline)
+        except RayActorError as error:
+            raise ConfigError(
+                f"the actor that read model and data died: {first_line(error)}; is its node out of memory?"
+            ) from None
+        return got
+
+    def setup(self, offloads: bool) -> None:
+        """Let every actor build its model; `ready` waits for them."""
+        self.offloads = offloads
+        self._starting = [member.actor.setup.remote(self.base, offloads) for member in self.members]
+
+    def ready(self, steps: Sequence[Step]) -> None:
+        """Every actor has its model; steps of earlier rounds (a resumed run) are replayed on first use."""
         self.steps = list(steps)
-        pids = ray.get([member.actor.setup.remote(base, offloaded(member.slot)) for member in self.members])
-        for member, pid in zip(self.members, pids, strict=True):
-            member.pid = pid
-
-    def run(self, call: str, work: Sequence[tuple[Member, tuple[Any, ...]]]) -> list[Any]:
-        """`actor.call(missing steps, *arguments)` for each piece of work; answers in the order of `work`."""
-        answers: list[Any] = [None] * len(work)
-        pending = {self._send(call, member, arguments): i for i, (member, arguments) in enumerate(work)}
-        while pending:
-            done, _ = ray.wait(list(pending), num_returns=1)
-            position = pending.pop(done[0])
-            member, arguments = work[position]
+        for member, standing in zip(list(self.members), self._starting, strict=True):
             try:
-                answers[position] = ray.get(done[0])
-                member.deaths = 0
-            except RayActorError as error:
+                member.standing = answer(standing)
+            except RayTaskError as error:
+                raise ConfigError(f"{member.slot.name} could not build the model: {first_line(error)}") from None
+            except (RayActorError, ObjectLostError) as error:
                 self._replace(member, error)
-                pending[self._send(call, member, arguments)] = position
+
+    def run(self, call: str, work: Sequence[Work], drop: bool = False) -> list[Any]:
+        """`actor.call(missing steps, *arguments)` for each piece of work; answers in the order of `work`.
+
+        Work whose actor died, or raised, is done again by another; with `drop` its answer is None instead.
+        """
+        answers: list[Any] = [None] * len(work)
+        failures = [0] * len(work)
+        carriers = [member for member, _ in work]
+        pending = list(range(len(work)))
+        while pending:
+            sent = [(i, carriers[i].actor, self._send(call, carriers[i], work[i][1])) for i in pending]
+            pending = []
+            for i, actor, reference in sent:
+                try:
+                    answers[i] = ray.get(reference)
+                    continue
+                except RayTaskError as error:
+                    if isinstance(error.cause, ConfigError):
+                        raise error.cause from None
+                    reason: RayError = error
+                except (RayActorError, ObjectLostError) as error:
+                    reason = error
+                failures[i] += 1
+                if failures[i] > PATIENCE:
+                    raise ConfigError(
+                        f"the work of {carriers[i].slot.name} failed {failures[i]} times without an answer, at last: "
+                        f"{first_line(reason)}. Is its node out of memory? Lower clients.batch or runtime.hidden_memory"
+                    )
+                carriers[i] = self._recover(carriers[i], actor, reason)
+                if not drop:
+                    pending.append(i)
         return answers
 
     def _send(self, call: str, member: Member, arguments: tuple[Any, ...]) -> Any:
         missing, member.sent = self.steps[member.sent :], len(self.steps)
         return getattr(member.actor, call).remote(missing, *arguments)
 
-    def _replace(self, member: Member, error: RayActorError) -> None:
-        member.deaths += 1
-        self.faults.append(f"{member.slot.name} died and was replaced: {str(error).splitlines()[0]}")
-        if member.deaths > PATIENCE:
-            raise ConfigError(
-                f"the actor {member.slot.name} died {member.deaths} times in a row without finishing its work; "
-                f"is its node out of memory? Lower clients.batch or runtime.hidden_memory, or use fewer runtime.actors"
-            )
+    def _recover(self, member: Member, actor: Any, reason: RayError) -> Member:
+        """Who carries on what `actor` failed at: a fresh actor on its slot, or another member if the slot is gone."""
+        if not any(member is other for other in self.members):
+            return self._next()
+        return member if member.actor is not actor else self._replace(member, reason)
+
+    def _replace(self, member: Member, reason: RayError) -> Member:
+        """A fresh actor on the slot, with the base and no steps yet."""
+        name = member.slot.name
+        what = "raised an exception" if isinstance(reason, RayTaskError) else "died"
+        self.faults.append(f"{name} {what} and was replaced: {first_line(reason)}")
+        for _ in range(PATIENCE):
+            ray.kill(member.actor)
+            if self._gone(member):
+                return self._retire(member)
+            member.actor, member.sent = self.start(member.slot), 0
+            try:
+                standing = self._await_start(member)
+            except ObjectLostError:  # the only copy was on a node that is gone
+                self.faults.append("the base was lost with its node, and read again")
+                self.base, _ = member.actor.read.options(num_returns=2).remote(self.config)
+                continue
+            except (RayActorError, RayTaskError) as error:
+                reason = error
+                continue
+            if standing is None:
+                return self._retire(member)
+            member.standing = standing
+            return member
+        raise ConfigError(
+            f"the actor {name} could not be started again in {PATIENCE} attempts, at last: {first_line(reason)}; is "
+            f"its node out of memory? Lower clients.batch or runtime.hidden_memory, or use fewer runtime.actors"
+        )
+
+    def _await_start(self, member: Member) -> Standing | None:
+        """None where the node that had the room is gone, so that the actor waits in vain."""
+        reference = member.actor.setup.remote(self.base, self.offloads)
+        waited = 0.0
+        while waited < LONGEST_START:
+            done, _ = ray.wait([reference], timeout=GLANCE)
+            if done:
+                standing: Standing = ray.get(reference)
+                return standing
+            waited += GLANCE
+            if self._gone(member):
+                return None
+        name = member.slot.name
+        raise ConfigError(f"the actor {name} did not start within {LONGEST_START:.0f} s; is the cluster full?")
+
+    def _gone(self, member: Member) -> bool:
+        """Whether the slot went with its node; a client's actor that reserves nothing can stand on any other."""
+        bound_to_node = not member.slot.clients or member.slot.gpu is not None
+        return bound_to_node and bool(member.standing.node) and member.standing.node not in alive_nodes()
+
+    def _retire(self, member: Member) -> Member:
+        """The slot's node is gone: the others carry its work."""
         ray.kill(member.actor)
-        member.actor = self.start(member.slot)
-        member.actor.setup.remote(self.base, self.offloaded(member.slot))
-        member.sent = 0
+        if member.slot.clients:
+            raise ConfigError(
+                f"the node with the GPU of {member.slot.name} left the cluster; bring it back, or go on with what is "
+                f"left by --resume and placement=cohort"
+            )
+        self.members = [other for other in self.members if other is not member]
+        self.faults.append(f"{member.slot.name} is gone with its node; {len(self.members)} actors carry on")
+        if not self.members:
+            raise ConfigError("the last node with client actors left the cluster; bring one back and --resume")
+        return self._next()
+
+    def _next(self) -> Member:
+        """One member after the other, so that what a lost one leaves is spread."""
+        self.members.append(self.members.pop(0))
+        return self.members[-1]
 
 
-class RayBackend:
-    """The training loop's backend on a pool of actors."""
-
-    def __init__(self, pool: Pool, cost: Callable[[bytes], int], test_examples: int, evaluation_batch: int):
-        self.pool = pool
-        self._cost = cost  # stages that the probes of a row of a[n, l] evaluate, to deal the work evenly
-        self._batches = list(slices(test_examples, evaluation_batch))
-        self._by_client = {member.slot.clients[0]: member for member in pool.members if member.slot.clients}
-
-    def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[Report]:
-        if self._by_client:
-            work = [(self._by_client[n], (plan, [n], active[[n]])) for n in plan.participants]
-        else:
-            hands = deal_work([self._cost(active[n].tobytes()) for n in plan.participants], len(self.pool.members))
-            clients = [[plan.participants[i] for i in hand] for hand in hands]
-            work = [
-                (member, (plan, hand, active[hand]))
-                for member, hand in zip(self.pool.members, clients, strict=True)
-                if hand
-            ]
-        answers = self.pool.run("probe", work)
-        return sorted((report for reports in answers for report in reports), key=lambda report: report.client)
-
-    def apply(self, step: Step) -> None:
-        """Actors receive the step with their next call."""
-        self.pool.steps.append(step)
-
-    def evaluate(self) -> Tally:
-        hands = deal_work([len(batch) for batch in self._batches], len(self.pool.members))
-        work = [
-            (member, ([self._batches[i] for i in hand],))
-            for member, hand in zip(self.pool.members, hands, strict=True)
-            if hand
-        ]
-        answers = self.pool.run("evaluate", work)
-        tallies: dict[int, Tally] = {}
-        for hand, part in zip([hand for hand in hands if hand], answers, strict=True):
-            tallies.update(zip(hand, part, strict=True))
-        return add_tallies([tallies[i] for i in sorted(tallies)])
-
-    def digest(self) -> str:
-        """The digest of the model, which every actor must agree on."""
-        digests = set(self.pool.run("digest", [(member, ()) for member in self.pool.members]))
-        assert len(digests) == 1, f"the actors' weights differ: {sorted(digests)}"
-        return str(digests.pop())
-
+def first_line(error: BaseException) -> str:
+    """What happened, without Ray's tracebacks: the last line of an exception in an actor, else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if isinstance(error, RayTaskError) else lines[0]
