@@ -1,0 +1,82 @@
+"""Numbers of a comparison, from the curves of runs. Pure functions of arrays; nothing here reads a file.
+
+A curve is sampled at evaluations: cost x (rounds, FLOPs, bytes …; never falls) and score y (accuracy, or minus the
+loss, so that more is better). A run that diverged scores −∞ and a target never reached costs ∞: medians then need no
+rule of their own, and no seed is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, least and most over seeds."""
+
+    median: float
+    least: float
+    most: float
+    finite: int  # seeds with a number
+    count: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """±∞ take part as they are: the median of 1, 2, ∞ is 2, of 1, ∞ is ∞. NaN is not allowed."""
+    assert values and not any(math.isnan(value) for value in values)
+    ordered = sorted(values)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    median = low if low == high else low / 2 + high / 2
+    return Spread(median, ordered[0], ordered[-1], sum(map(math.isfinite, ordered)), len(ordered))
+
+
+def cost_to_reach(x: Floats, y: Floats, target: float) -> float:
+    """Cost at the first evaluation whose score is at least the target; ∞ where there is none."""
+    reached = np.flatnonzero(y >= target)
+    return float(x[reached[0]]) if len(reached) else math.inf
+
+
+def score_at(x: Floats, y: Floats, budget: float) -> float:
+    """Score where the cost is `budget`, on the straight line between the evaluations around it.
+
+    −∞ before the first evaluation or beyond the last: nothing is extrapolated. Where cost stands still, the later.
+    """
+    if not len(x) or budget < x[0] or budget > x[-1]:
+        return -math.inf
+    right = int(np.searchsorted(x, budget, side="right"))
+    if right == len(x):
+        return float(y[-1])
+    share = (budget - x[right - 1]) / (x[right] - x[right - 1])
+    return float((1 - share) * y[right - 1] + share * y[right])
+
+
+def common_budget(ends: Sequence[float]) -> float | None:
+    """The largest cost that every run reaches; None without runs."""
+    return min(ends, default=None)
+
+
+@dataclass(frozen=True)
+class Band:
+    """A cell's curve: at each evaluation the medians of cost and score over the seeds, and the least and most score."""
+
+    x: Floats
+    median: Floats
+    least: Floats
+    most: Floats
+
+
+def band(xs: Sequence[Floats], ys: Sequence[Floats]) -> Band:
+    """Of runs that were evaluated after the same rounds; as far as all of them go."""
+    length = min(map(len, ys), default=0)
+    if length == 0:
+        empty = np.zeros(0)
+        return Band(empty, empty, empty, empty)
+    x, y = (np.stack([values[:length] for values in all_]) for all_ in (xs, ys))
+    return Band(np.median(x, axis=0), np.median(y, axis=0), y.min(axis=0), y.max(axis=0))

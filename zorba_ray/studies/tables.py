@@ -1,0 +1,201 @@
+"""A study's table: an arm a line, medians over seeds with the least and the most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from zorba_ray.allocation.show import text_table
+from zorba_ray.config.units import format_bytes
+from zorba_ray.results.report import flops
+from zorba_ray.studies.aggregate import Floats, Spread, common_budget, cost_to_reach, score_at, spread
+from zorba_ray.studies.collect import Comparison, Result
+from zorba_ray.studies.spec import Study
+
+NEVER = "—"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells; `about` says what the columns are."""
+
+    title: str
+    about: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+def tables(study: Study, comparisons: Sequence[Comparison]) -> list[Table]:
+    """What came out, and what a client pays for it in one round."""
+    return [outcome_table(study, comparisons), cost_table(study, comparisons), notes_table(study, comparisons)]
+
+
+def outcome_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
+    sign = "≥" if study.metric == "accuracy" else "≤"
+    shown = show_score(study, study.target if study.metric == "accuracy" else -study.target)
+    to = f"to {sign} {shown}"
+    head = [*arm_head(study), "Rate", f"Test {study.metric}", f"Rounds {to}", "FLOPs", "Bytes a client", "Reached",
+            "At equal FLOPs", "At equal uploads"]  # fmt: skip
+    budgets = budget_text(study, comparisons)
+    about = (
+        f"Test {study.metric} after the last round: median [least – most] over {len(study.seeds)} seeds. Then the "
+        f"median rounds, forward FLOPs of all clients, and bytes up and down of one client until the first evaluation "
+        f"at the target, and how many seeds reached it ({NEVER}: the median seed did not). Last, test {study.metric} "
+        f"at the largest forward FLOPs, and at the most uploaded numbers, that every arm spent{budgets}. A seed that "
+        f"diverged counts as worse than any other. Rates marked ‹ or › are the lowest or highest that were tried."
+    )
+    return Table("What came out", about, head, [outcome_row(study, each, comparisons) for each in comparisons])
+
+
+def arm_head(study: Study) -> list[str]:
+    return ["Arm", study.scale.key.rpartition(".")[2]] if study.scale.key else ["Arm"]
+
+
+def arm_cells(study: Study, each: Comparison) -> list[str]:
+    return [each.cell.arm.name, each.cell.setting] if study.scale.key else [each.cell.arm.name]
+
+
+def outcome_row(study: Study, each: Comparison, comparisons: Sequence[Comparison]) -> list[str]:
+    row = arm_cells(study, each)
+    if each.choice is None or not each.finals:
+        return [*row, NEVER, failure(each), *[NEVER] * 6]
+    target = study.target if study.metric == "accuracy" else -study.target
+    ends = spread([final_score(study, result) for result in each.finals])
+    costs = {name: spread([to_target(study, r, name, target) for r in each.finals]) for name in
+             ("rounds", "flops", "bytes_per_client")}  # fmt: skip
+    reached = costs["rounds"]
+    row += [rate_text(each), show_spread(study, ends)]
+    row += [cost_text(costs["rounds"], lambda x: f"{x:,.0f}"), cost_text(costs["flops"], flops)]
+    row += [cost_text(costs["bytes_per_client"], format_bytes), f"{reached.finite} of {reached.count}"]
+    return row + [at_equal(study, each, comparisons, name) for name in ("flops", "numbers_up")]
+
+
+def rate_text(each: Comparison) -> str:
+    assert each.choice is not None
+    return f"{each.choice.rate:g}" + {"": "", "lowest": " ‹", "highest": " ›"}[each.choice.edge]
+
+
+def failure(each: Comparison) -> str:
+    """Why there is nothing to show."""
+    statuses = {result.status for result in (*each.sweep, *each.finals)}
+    return " / ".join(sorted(statuses - {"ok"})) or "not finished"
+
+
+def score(study: Study, result: Result) -> Floats:
+    """The curve of the study's metric, as more is better."""
+    values = result.curve[study.metric]
+    return values if study.metric == "accuracy" else -values
+
+
+def final_score(study: Study, result: Result) -> float:
+    if not result.ok:
+        return -math.inf
+    last = float(score(study, result)[-1])
+    return -math.inf if math.isnan(last) else last
+
+
+def to_target(study: Study, result: Result, cost: str, target: float) -> float:
+    """Of runs that diverged too: they may have reached it before."""
+    if not len(result.curve.get("rounds", ())):
+        return math.inf
+    return cost_to_reach(result.curve[cost], score(study, result), target)
+
+
+def budget_of(comparisons: Sequence[Comparison], setting: str, cost: str) -> float | None:
+    """The largest cost that every finished run at this value of the scale spent."""
+    same = [each for each in comparisons if each.cell.setting == setting]
+    return common_budget([float(r.curve[cost][-1]) for each in same for r in each.finals if r.ok])
+
+
+def at_equal(study: Study, each: Comparison, comparisons: Sequence[Comparison], cost: str) -> str:
+    budget = budget_of(comparisons, each.cell.setting, cost)
+    if budget is None:
+        return NEVER
+    scores = [score_at(r.curve[cost], score(study, r), budget) if r.ok else -math.inf for r in each.finals]
+    return show_spread(study, spread(scores))
+
+
+def budget_text(study: Study, comparisons: Sequence[Comparison]) -> str:
+    """The common budgets, where there is one of each."""
+    if study.scale.key:
+        return ""
+    work, numbers = (budget_of(comparisons, "", name) for name in ("flops", "numbers_up"))
+    return "" if work is None or numbers is None else f" ({flops(work)}; {numbers:,.0f} numbers)"
+
+
+def show_score(study: Study, value: float) -> str:
+    if not math.isfinite(value):
+        return NEVER
+    return f"{100 * value:.1f} %" if study.metric == "accuracy" else f"{-value:.4g}"
+
+
+def show_spread(study: Study, values: Spread) -> str:
+    """Median [worst – best]; of one seed the number alone."""
+    if values.count == 1 or values.least == values.most:
+        return show_score(study, values.median)
+    low, high = (show_score(study, value).removesuffix(" %") for value in (values.least, values.most))
+    return f"{show_score(study, values.median)} [{low} – {high}]"
+
+
+def cost_text(values: Spread, show: Callable[[float], str]) -> str:
+    return show(values.median) if math.isfinite(values.median) else NEVER
+
+
+def cost_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
+    head = [*arm_head(study), "Up", "Down", "Forward", "Backward", "VRAM, most", "VRAM, median", "Seconds a round"]
+    about = (
+        "Means over clients, rounds and seeds of what one client sends, receives and computes in one round; VRAM of a "
+        "client by the allocator's model, of the client that needs most and of the median client; seconds of the "
+        "simulation, all clients one after the other on one core (others ran beside it)."
+    )
+    rows = []
+    for each in comparisons:
+        done = [result for result in each.finals if result.reports]
+        if not done:
+            rows.append([*arm_cells(study, each), *[NEVER] * 7])
+            continue
+        mean = {name: sum(r.totals[name] for r in done) / sum(r.reports for r in done) for name in done[0].totals}
+        vram = [sorted(r.vram) for r in done]
+        pace = [r.curve["seconds"][-1] / max(1, r.curve["rounds"][-1]) for r in done if len(r.curve["rounds"])]
+        row = [format_bytes(mean["bytes_up"]), format_bytes(mean["bytes_down"]), flops(mean["flops"])]
+        row += [flops(mean["backward_flops"]) if mean["backward_flops"] else "0"]
+        row += [format_bytes(max(v[-1] for v in vram)), format_bytes(spread([v[len(v) // 2] for v in vram]).median)]
+        rows.append([*arm_cells(study, each), *row, f"{spread(pace).median:.3g}" if pace else NEVER])
+    return Table("What a client pays in one round", about, head, rows)
+
+
+def notes_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
+    """What a reader must know before comparing: budgets that were lifted, runs that failed."""
+    rows = []
+    for each in comparisons:
+        notes = []
+        if each.cell.arm.lifted:
+            notes.append("budgets lifted so that every client may tune every block")
+        if each.choice is not None and each.choice.edge:
+            notes.append(f"learning rate at the {each.choice.edge} that was tried: a better one may lie beyond")
+        for phase, results in (("sweep", each.sweep), ("final", each.finals)):
+            for status in sorted({r.status for r in results} - {"ok"}):
+                which = [r for r in results if r.status == status]
+                why = which[0].message.splitlines()[0] if which[0].message else ""
+                notes.append(f"{phase}: {len(which)} of {len(results)} {status}" + (f" ({why})" if why else ""))
+        if notes:
+            rows.append([*arm_cells(study, each), "; ".join(notes)])
+    return Table("Notes", "", [*arm_head(study), "Note"], rows)
+
+
+def as_text(each: Table) -> str:
+    if not each.rows:
+        return ""
+    if each.head[-1] == "Note":
+        return each.title + "\n" + "\n".join(f"{', '.join(row[:-1])}: {row[-1]}" for row in each.rows) + "\n"
+    return f"{each.title}\n{text_table(each.head, each.rows)}\n"
+
+
+def as_markdown(each: Table) -> str:
+    if not each.rows:
+        return ""
+    lines = [each.head, ["---", *["---:"] * (len(each.head) - 1)], *each.rows]
+    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    about = f"{each.about}\n\n" if each.about else ""
+    return f"### {each.title}\n\n{about}{body}\n"
