@@ -108,7 +108,11 @@ def formulate(bound: Bound, kind: str, worst: bool, scales: dict[str, float]) ->
         scales=scales,
         relaxation=relaxation,
         rows=rows,
-        exact={"convergence": tables, "vram": counted or alike, "compute": counted},
+        exact={
+            "convergence": tables,
+            "vram": counted or alike,
+            "compute": name == "patterns" or (single and instance.split is None),
+        },
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from zorba_ray.allocation.budgets import Budgets
 from zorba_ray.allocation.memory import Floats, Matrix, ModelShape, VramModel, vram_model
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig, Config
+from zorba_ray.methods.split import Split
 from zorba_ray.world.participation import typical
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -26,7 +27,7 @@ class Instance:
     class_of: NDArray[np.int64]  # [N] clients of one class have equal budgets
     class_names: tuple[str, ...]
     vram: VramModel
-    flops: Floats  # [L] of one forward of a mini-batch through a block
+    flops: Floats  # [L] of one forward through a block, of the round's mini-batches (one each local step) together
     sizes: Floats  # [L] trainable numbers d_l
     weights: Floats  # [N] w_n > 0
     coverage: NDArray[np.int64]  # [L] m_min
@@ -38,7 +39,8 @@ class Instance:
     smoothness: float = 1.0  # Λ
     shared: bool = True  # one direction for all clients, or each its own
     kind: str = "gaussian"
-    passes: int = 2  # evaluations of what follows the first active block: 2P two-sided, P + 1 one-sided
+    passes: int = 2  # evaluations of what follows the first active block: 2P two-sided, P + 1 one-sided; with a split
+    split: Split | None = None  # these are the least, 2·P₁, and it knows how many they are
     rotate: bool = False  # rows are permuted among clients of a class from round to round
     participants: int = 0  # clients of a round, drawn uniformly; 0: all
     flops_before: float = 0.0  # stages before the first block
@@ -89,8 +91,8 @@ class Instance:
         """
         any_active = rows.any(axis=-1)
         after_first = np.maximum.accumulate(rows, axis=-1)
-        times = np.where(after_first, self.passes, 1.0)
-        cost = self.flops_before + times @ self.flops + self.passes * self.flops_after
+        times = self.split.versions(rows) if self.split else np.where(after_first, self.passes, 1)
+        cost = self.flops_before + times @ self.flops + times[..., -1] * self.flops_after
         return np.asarray(np.where(any_active, cost, 0.0), dtype=np.float64)
 
     def slack(self, matrix: Matrix) -> Floats:
@@ -109,13 +111,17 @@ class Instance:
 def instance_from(config: Config, shape: ModelShape, budgets: Budgets, weights: Sequence[float] | Floats) -> Instance:
     """The allocation problem of a run. `weights` are the clients' numbers of samples, or ones."""
     blocks, settings = len(shape.trainable), config.allocation
-    forward = config.zo.estimator == "forward"
+    forward, steps = config.zo.estimator == "forward", config.zo.local_steps
+    split = split_from(config, blocks) if config.method == "fedspzo" else None
+    vram = vram_model(shape, ITEMSIZE[config.model.precision], config.model.frozen)
+    if steps > 1:  # a client goes back to where it started
+        vram = replace(vram, active=vram.active + 4 * np.asarray(shape.trainable, dtype=np.float64))
     return Instance(
         budgets=budgets.bytes,
         class_of=budgets.class_of,
         class_names=budgets.names,
-        vram=vram_model(shape, ITEMSIZE[config.model.precision], config.model.frozen),
-        flops=np.asarray(shape.flops, dtype=np.float64),
+        vram=vram,
+        flops=steps * np.asarray(shape.flops, dtype=np.float64),
         sizes=np.asarray(shape.trainable, dtype=np.float64),
         weights=np.asarray(weights, dtype=np.float64),
         coverage=coverage_of(settings, blocks),
@@ -127,13 +133,22 @@ def instance_from(config: Config, shape: ModelShape, budgets: Budgets, weights: 
         smoothness=settings.smoothness,
         shared=config.zo.shared,
         kind=config.zo.noise,
-        passes=config.zo.directions + 1 if forward else 2 * config.zo.directions,
+        passes=2 * split.pairs if split else config.zo.directions + 1 if forward else 2 * config.zo.directions,
+        split=split,
         rotate=settings.rotate,
         participants=typical(config),
-        flops_before=shape.flops_before,
-        flops_after=shape.flops_after,
+        flops_before=steps * shape.flops_before,
+        flops_after=steps * shape.flops_after,
         block_names=shape.names,
     )
+
+
+def split_from(config: Config, blocks: int) -> Split:
+    """FedSPZO's split of a model of so many blocks."""
+    split = config.split
+    if split.at >= blocks:
+        raise ConfigError(f"split.at is {split.at}, but the model has {blocks} blocks; it must leave a second part")
+    return Split(config.zo.directions, split.forks, split.at, split.per_client, split.form)
 
 
 def coverage_of(settings: AllocationConfig, blocks: int) -> NDArray[np.int64]:

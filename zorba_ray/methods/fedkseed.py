@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.engine import Path
-from zorba_ray.ledger.step import SharedStep, Step
+from zorba_ray.ledger.step import CombinedStep, SharedStep, Step
 from zorba_ray.methods import zorba
 from zorba_ray.methods.average import block_coefficients
 from zorba_ray.noise import Direction, Domain, generator
@@ -90,6 +90,8 @@ class History:
             self.add(each)
 
     def add(self, step: Step) -> None:
+        if isinstance(step, CombinedStep) and not step.parts:
+            return  # nobody reported
         assert isinstance(step, SharedStep) and step.pool is not None
         if step.amplitudes is not None and step.drawn is not None:
             self._amplitudes[step.pool] += step.amplitudes

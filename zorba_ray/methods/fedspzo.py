@@ -16,19 +16,18 @@ from numpy.typing import NDArray
 from zorba_ray.engine import CLEAN, Path
 from zorba_ray.ledger.step import SharedStep, Step
 from zorba_ray.methods.average import block_coefficients
-from zorba_ray.methods.split import FIRST, SECOND, parts_of
+from zorba_ray.methods.split import FIRST, SECOND, Split
 from zorba_ray.rounds.plan import Report, RoundPlan
 
 
-def parts(plan: RoundPlan, rows: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Of rows of a[n, l] [..., L]: which part each block is in, 0 where it is not active."""
-    return parts_of(rows, plan.split_at, plan.split_per_client)
+def split_of(plan: RoundPlan) -> Split:
+    return Split(plan.directions, plan.forks, plan.split_at, plan.split_per_client, plan.form)
 
 
 def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Path, ...]:
     """joint: `θ₁ ± μ z_{i·m}, θ₂ ± μ z_{i·m+j}` for every pair i and fork j, with equal signs. sequential:
     `θ₁ ± μ z_{i·m}` with a clean second part, then `θ₂ ± μ z_p` behind a clean first part."""
-    where = parts(plan, active)
+    where = split_of(plan).parts(active)
 
     def path(first: int | None, second: int | None, s: float) -> Path:
         chosen = {0: None, FIRST: first, SECOND: second}
@@ -72,5 +71,5 @@ def step(
     members = [report.client for report in reports]
     rho = np.stack([report.scalars for report in reports]).astype(np.float64)
     values = contributions(plan, rho)
-    c = block_coefficients(plan.aggregate, parts(plan, active[members]), weights[members], values)
+    c = block_coefficients(plan.aggregate, split_of(plan).parts(active[members]), weights[members], values)
     return SharedStep(plan.round, plan.lr, c, per=plan.directions, first=plan.step)
