@@ -64,28 +64,37 @@ class ModelShape:
     flops: tuple[float, ...]  # [L] of one forward of a client's mini-batch
     flops_before: float  # stages that are not blocks, before the first one
     flops_after: float  # and after the last one
-    fixed_parameters: int  # of stem and head where they are not blocks
+    fixed_parameters: int  # of stem and head where they are not blocks (and of layers without a block), in full
     hidden: int  # bytes of the live hidden states of a mini-batch
     workspace: int  # bytes of the largest temporaries of a forward
     context: int = 0  # bytes of the device's context; 0 on a CPU
+    few: tuple[int, ...] = ()  # [L] numbers kept in few bits, of a block trained whole while it is frozen; () is none
+    few_bytes: tuple[int, ...] = ()  # [L] what they take then, codes and magnitudes
+    fixed_few_bytes: int = 0  # of layers without a block
 
 
 def vram_model(shape: ModelShape, itemsize: int, frozen: str) -> VramModel:
-    """The model's terms: `itemsize` bytes per evaluated weight, `frozen` is resident or offload.
+    """The model's terms: `itemsize` bytes per evaluated weight, `frozen` as in the config.
 
     A block that is trained whole keeps a float32 master and writes its evaluated copy to the scratch. One that is
-    trained in part (adapters, groups) also keeps the rest of its weights, evaluated as they are.
+    trained in part (adapters, groups) also keeps the rest of its weights, evaluated as they are; in few bits they are
+    dequantised matrix by matrix, which the workspace counts. A whole block in few bits is dequantised into the scratch.
     """
     trainable = np.asarray(shape.trainable, dtype=np.float64)
     rest = np.asarray(shape.parameters, dtype=np.float64) - trainable
     stored = itemsize * np.asarray(shape.parameters, dtype=np.float64)
     nothing = np.zeros_like(stored)
+    few = np.asarray(shape.few, dtype=np.float64) if shape.few else nothing
+    few_bytes = np.asarray(shape.few_bytes, dtype=np.float64) if shape.few_bytes else nothing
+    saved = itemsize * few - few_bytes
+    in_part = rest > 0
+    fixed = shape.context + itemsize * shape.fixed_parameters + shape.fixed_few_bytes + shape.hidden + shape.workspace
     return VramModel(
-        fixed=float(shape.context + itemsize * shape.fixed_parameters + shape.hidden + shape.workspace),
-        active=4 * trainable + itemsize * rest,
-        frozen=stored if frozen == "resident" else nothing,
+        fixed=float(fixed),
+        active=4 * trainable + itemsize * rest - np.where(in_part, saved, 0.0),
+        frozen=nothing if frozen == "offload" else stored - saved,
         scratch=itemsize * trainable,
-        transit=nothing if frozen == "resident" else stored,
+        transit=stored if frozen == "offload" else np.where(~in_part & (few > 0), stored, 0.0),
     )
 
 

@@ -103,6 +103,10 @@ class FleetConfig:
 
 @dataclass
 class FaultsConfig:
+    on_fault: str = key(
+        "recompute", "when an actor dies or raises: compute its clients again elsewhere, or drop them from the round",
+        ("recompute", "drop"),
+    )
     min_clients: int = key(1, "stop when reports were excluded and fewer than this many remain in a round")
     outlier: float = key(0.0, "exclude clients whose scalars lie this many deviations from the others'; 0: none")
     byzantine: float = key(0.0, "share of clients that lie in every report, for studies")
@@ -140,8 +144,9 @@ class ModelConfig:
     stem: bool = key(False, "make the embeddings a block of their own (with a tied head: one block visited twice)")
     head: bool = key(False, "make final norm and output projection a block of their own")
     frozen: str = key(
-        "offload", "where a client keeps a block that it does not tune: on the GPU, or streamed in when its turn comes",
-        ("resident", "offload"),
+        "offload", "where a client keeps a block that it does not tune: on the GPU, streamed in when its turn comes, or on "
+        "the GPU in few bits (which changes the loss a little; with adapters, all weights under them: QLoRA)",
+        ("resident", "offload", "int8", "nf4"),
     )
     lora: LoraConfig = section(LoraConfig, "adapters, for trainable=lora")
 
@@ -158,7 +163,8 @@ class TaskConfig:
     loss: str = key("label_words", "cross-entropy over the label words only, or over the whole vocabulary",
                     ("label_words", "vocabulary"))
     max_tokens: int = key(128, "longest example in tokens; longer texts are cut, never the prompt's end")
-    train_examples: int = key(0, "use at most this many training examples, drawn by the seed; 0: all")
+    train_examples: int = key(0, "use at most this many training examples, drawn by the seed; 0: all. The embedded "
+                              "task makes as many as asked")
     test_examples: int = key(0, "use at most this many test examples, drawn by the seed; 0: all")
     validation_examples: int = key(0, "training examples set aside for choosing hyper-parameters; no client has them")
 

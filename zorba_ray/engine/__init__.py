@@ -4,6 +4,6 @@ Versions, paths and their count need no torch and are named here; `engine.evalua
 """
 
 from zorba_ray.engine.trie import count_edges
-from zorba_ray.engine.version import CLEAN, Path, Version
+from zorba_ray.engine.version import CLEAN, FROZEN, Path, Version
 
-__all__ = ["CLEAN", "Path", "Version", "count_edges"]
+__all__ = ["CLEAN", "FROZEN", "Path", "Version", "count_edges"]

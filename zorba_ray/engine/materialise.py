@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zorba_ray.engine.version import Version
+from zorba_ray.engine.version import Frozen, Version
 from zorba_ray.model import Block, BlockModel
 from zorba_ray.model.packing import pack, unpack
-from zorba_ray.noise import Kind, combine
+from zorba_ray.model.quantise import dequantise
+from zorba_ray.noise import Kind, Term, combine
 
 
 class Showing:
@@ -41,7 +42,14 @@ class Showing:
         """scratch = base + Σ c z: matrices in the precision of evaluation, the rest in float32."""
         scratch = self._model.get_scratch()
         cut, size = block.matrix_size, block.size
-        if scratch.matrices.dtype == torch.float32:
+        if isinstance(version, Frozen):
+            few = block.frozen(self._model.device)
+            for i, (view, base) in enumerate(zip(scratch.views[block.index], block.base, strict=True)):
+                if i < len(few):
+                    dequantise(few[i], view)
+                else:
+                    view.copy_(base)
+        elif scratch.matrices.dtype == torch.float32:
             self._combine(scratch.matrices[:size], block, version, 0)
         else:
             if cut:
@@ -51,7 +59,7 @@ class Showing:
         block.point(scratch.views[block.index])
         self.written += 1
 
-    def _combine(self, out: Tensor, block: Block, version: Version, start: int) -> None:
+    def _combine(self, out: Tensor, block: Block, version: tuple[Term, ...], start: int) -> None:
         """One part of the scratch; an offloaded vector comes from host memory for as long as it takes."""
         source = block.vector[start : start + out.numel()]
         if block.offloaded:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
+
+from zorba_ray.model.quantise import Bits, Quantised, quantise
 
 
 @dataclass
@@ -27,6 +30,8 @@ class Block:
     base: list[Tensor]  # views of `vector`, one per parameter
     offloaded: bool  # the vector stays in host memory and is copied to the scratch whenever the block is visited
     packed: list[nn.Parameter]  # matrices that are packed when a version is shown to many batches
+    bits: Bits | None = None  # how a client that has the block frozen keeps its matrices; None: as they are
+    few: list[Quantised] | None = None  # the matrices so kept, until the vector moves
 
     @property
     def size(self) -> int:
@@ -36,6 +41,19 @@ class Block:
         """Let the parameters show other numbers; `point(block.base)` brings the base back."""
         for parameter, view in zip(self.parameters, views, strict=True):
             parameter.data = view
+
+    def frozen(self, device: torch.device) -> list[Quantised]:
+        """The matrices in few bits, as of now."""
+        assert self.bits is not None, f"{self.name} has no frozen version of its own"
+        if self.few is None:
+            whole = [view for view, start in zip(self.base, self.starts, strict=True) if start < self.matrix_size]
+            self.few = [quantise(view, self.bits).to(device) for view in whole]
+        return self.few
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each parameter begins in the vector."""
+        return [0, *accumulate(view.numel() for view in self.base)][:-1]
 
     def views(self, matrices: Tensor, others: Tensor) -> list[Tensor]:
         """Views shaped like the parameters: of `matrices` [matrix_size] and then of `others` [size − matrix_size]."""

@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zorba_ray.model.frozen import frozen_linear, frozen_of
 from zorba_ray.model.packing import onednn_takes_float_bias, packed_of, product
+from zorba_ray.model.quantise import matrix_of
 
 LOW = (torch.bfloat16, torch.float16)
 
@@ -51,6 +53,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, keep: bool = False) -
 
     The answer is float32 again, or with `keep` in the weight's precision (the product was rounded to it in any case).
     """
+    few = frozen_of(weight)
+    if few is not None:
+        if torch.is_grad_enabled() and x.requires_grad:
+            return frozen_linear(x, few, bias)
+        weight = matrix_of(few, weight.dtype)
     packed = packed_of(weight, x)
     if weight.dtype not in LOW:
         return F.linear(x, weight, bias) if packed is None else product(x, weight, packed, bias)
@@ -68,6 +75,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, keep: bool = False) -
 
 def conv1d(x: Tensor, weight: Tensor, bias: Tensor, keep: bool = False) -> Tensor:
     """x W + b with weight [in, out]; as GPT-2's own for float32."""
+    few = frozen_of(weight)
+    if few is not None:
+        if torch.is_grad_enabled() and x.requires_grad:
+            return frozen_linear(x, few, bias, transposed=True)
+        weight = matrix_of(few, weight.dtype)
     shape = (*x.shape[:-1], weight.shape[1])
     flat = x.reshape(-1, x.shape[-1])
     if weight.dtype not in LOW:
@@ -97,10 +109,11 @@ def _activation_forward(module: nn.Module, x: Tensor) -> Tensor:
     return type(module).forward(module, x.float())  # type: ignore[no-any-return]
 
 
-def accept_packed(modules: Iterable[nn.Linear]) -> None:
-    """Let float32 linear modules use packed matrices where they are there."""
+def accept_own(modules: Iterable[nn.Module]) -> None:
+    """Let linear and Conv1D modules with float32 weights use packed or quantised matrices where they are there."""
     for module in modules:
-        module.__dict__["forward"] = partial(_linear_forward, module, False)
+        forward: Any = _linear_forward if isinstance(module, nn.Linear) else _conv1d_forward
+        module.__dict__["forward"] = partial(forward, module, False)
 
 
 def accept_few_bits(modules: Iterable[nn.Module], keep: bool) -> None:

@@ -16,10 +16,12 @@ from zorba_ray.config.schema import ModelConfig
 from zorba_ray.model.adapters import is_adapter
 from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch
 from zorba_ray.model.forward import Context, run_layer, run_stem
+from zorba_ray.model.frozen import freeze, frozen_of, move
 from zorba_ray.model.head import Head, Prototype
-from zorba_ray.model.lowbits import accept_few_bits, accept_packed, product_weights
+from zorba_ray.model.lowbits import accept_few_bits, accept_own, is_conv1d, product_weights
 from zorba_ray.model.packing import packable
 from zorba_ray.model.prove import prove_head
+from zorba_ray.model.quantise import few_bits
 from zorba_ray.model.spec import ModelSpec
 from zorba_ray.model.structure import Parts, config_of, find_parts, parameters_of, probe_batch
 from zorba_ray.tasks.batch import Batch
@@ -68,6 +70,11 @@ class BlockModel:
         count, length = batch.ids.shape
         return 4 * count * length * self.hidden_size + self.mask_bytes * count * length * length
 
+    def moved(self) -> None:
+        """The block vectors are no longer what they were: what was derived from them is outdated."""
+        for block in self.blocks:
+            block.few = None
+
     def get_scratch(self) -> Scratch:
         if self.scratch is None:
             self.scratch = make_scratch(self.blocks, self.precision, self.device)
@@ -101,8 +108,9 @@ def assemble(
     weights = {id(linear.weight) for linear in may_pack}
     for block in blocks:
         block.packed = [parameter for parameter in block.parameters if id(parameter) in weights]
+    frozen = _freeze(module, parts, blocks, spec.config, precision)
     if precision == torch.float32:
-        accept_packed(may_pack)
+        accept_own([*may_pack, *frozen])
     else:
         _go_low(module, blocks, precision)
         accept_few_bits(inside, keep=True)
@@ -207,13 +215,40 @@ def _nothing_trains(config: ModelConfig) -> str:
     return "model.trainable: nothing in the layers can be trained"
 
 
+def _freeze(
+    module: nn.Module, parts: Parts, blocks: Sequence[Block], config: ModelConfig, precision: torch.dtype
+) -> list[nn.Module]:
+    """Where frozen matrices are to be kept in few bits: quantise those of the layers that never train, and let blocks
+    that train whole have a frozen version. Answers with the modules whose matrices were quantised.
+
+    Embeddings, norms, biases, the head and adapters keep their numbers.
+    """
+    kind = few_bits(config.frozen)
+    if kind is None:
+        return []
+    if config.trainable == "full":
+        for block in blocks:
+            block.bits = kind if 0 < block.noise_id <= len(parts.layers) else None
+        return []
+    trained = {id(parameter) for block in blocks for parameter in block.parameters}
+    matrices = product_weights(module)
+    chosen = [
+        child
+        for layer in parts.layers
+        for child in layer.modules()
+        if (isinstance(child, nn.Linear) or is_conv1d(child)) and id(child.weight) in matrices - trained
+    ]
+    freeze([child.weight for child in chosen], kind, precision)  # type: ignore[misc]
+    return chosen
+
+
 def _go_low(module: nn.Module, blocks: Sequence[Block], precision: torch.dtype) -> None:
     """Evaluate products in few bits: frozen matrices are stored so, those of blocks rounded when they are visited."""
     accept_few_bits(module.modules(), keep=False)
     trained = {id(parameter) for block in blocks for parameter in block.parameters}
     matrices = product_weights(module)
     for parameter in module.parameters():
-        if id(parameter) in matrices and id(parameter) not in trained:
+        if id(parameter) in matrices and id(parameter) not in trained and frozen_of(parameter) is None:
             parameter.data = parameter.data.to(precision)
 
 
@@ -223,7 +258,7 @@ def _place(modules: Sequence[nn.Module], blocks: Sequence[Block], device: torch.
     for module in modules:
         for parameter in module.parameters():
             if id(parameter) not in in_blocks:
-                parameter.data = parameter.data.to(device)
+                move(parameter, device)
         for child in module.modules():
             for name, buffer in child._buffers.items():
                 if buffer is not None:

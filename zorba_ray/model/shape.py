@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zorba_ray.allocation.memory import ModelShape
+from zorba_ray.model.blocks import Block
 from zorba_ray.model.cost import blank_batch, stage_flops
+from zorba_ray.model.frozen import frozen_of
 from zorba_ray.model.model import BlockModel
+from zorba_ray.model.quantise import quantised_bytes
 
 LIVE_STATES = 2  # hidden states of one client that wait while a layer runs: the shared prefix and the layer's input
 
@@ -27,30 +32,45 @@ def model_shape(model: BlockModel, examples: int, tokens: int) -> ModelShape:
     parts = model.parts
     modules: list[list[torch.nn.Module]] = [parts.stem, *([layer] for layer in parts.layers), model.head.tail]
     per_block = [0.0] * len(model.blocks)
-    held: list[dict[int, int]] = [{} for _ in model.blocks]
-    fixed: dict[int, int] = {}
+    held: list[dict[int, Parameter]] = [{} for _ in model.blocks]
+    fixed: dict[int, Parameter] = {}
     before = after = 0.0
     for stage, column in enumerate(columns):
-        sizes = {id(p): p.numel() for module in modules[stage] for p in module.parameters()}
+        own = {id(p): p for module in modules[stage] for p in module.parameters()}
         if column is not None:
             per_block[column] += flops[stage]
-            held[column] |= sizes
+            held[column] |= own
         else:
-            fixed |= sizes
+            fixed |= own
             before, after = (before + flops[stage], after) if stage < first else (before, after + flops[stage])
     for block in held:
-        fixed = {key: size for key, size in fixed.items() if key not in block}
+        fixed = {key: parameter for key, parameter in fixed.items() if key not in block}
+    kept = [_in_few_bits(block, held[block.index].values()) for block in model.blocks]
+    fixed_few = [few for few in map(frozen_of, fixed.values()) if few is not None]
     return ModelShape(
         names=tuple(block.name for block in model.blocks),
         trainable=tuple(block.size for block in model.blocks),
-        parameters=tuple(sum(block.values()) for block in held),
+        parameters=tuple(sum(p.numel() for p in block.values()) for block in held),
         flops=tuple(per_block),
         flops_before=before,
         flops_after=after,
-        fixed_parameters=sum(fixed.values()),
+        fixed_parameters=sum(p.numel() for p in fixed.values() if frozen_of(p) is None),
         hidden=LIVE_STATES * 4 * examples * tokens * model.hidden_size,
         workspace=forward_workspace(model, examples, tokens),
+        few=tuple(numbers for numbers, _ in kept),
+        few_bytes=tuple(size for _, size in kept),
+        fixed_few_bytes=sum(few.bytes for few in fixed_few),
     )
+
+
+def _in_few_bits(block: Block, parameters: Iterable[Parameter]) -> tuple[int, int]:
+    """How many of a block's numbers are kept in few bits, and the bytes that they take."""
+    if block.bits is not None:
+        shapes = [tuple(view.shape) for view, start in zip(block.base, block.starts, strict=True)
+                  if start < block.matrix_size]
+        return block.matrix_size, sum(quantised_bytes(block.bits, shape) for shape in shapes)
+    few = [few for few in map(frozen_of, parameters) if few is not None]
+    return sum(math.prod(each.shape) for each in few), sum(each.bytes for each in few)
 
 
 def forward_workspace(model: BlockModel, examples: int, tokens: int) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
-from zorba_ray.engine import CLEAN, count_edges
+from zorba_ray.engine import CLEAN, FROZEN, Path, count_edges
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.ledger import Header, Step, apply_step
 from zorba_ray.ledger.wire import dense_bytes
@@ -46,6 +46,7 @@ class Host:
         self.shards = shards
         self.rounds = 0  # steps applied so far
         self._flops: dict[tuple[int, ...], list[float]] = {}  # of each stage, by shape of the mini-batch
+        self._in_few_bits = np.array([block.bits is not None for block in model.blocks])
         self._hidden_memory = parse_bytes(config.runtime.hidden_memory)
 
     def apply(self, steps: Sequence[Step]) -> None:
@@ -55,6 +56,7 @@ class Host:
                 continue
             assert step.round == self.rounds, f"step of round {step.round} cannot follow {self.rounds} steps"
             apply_step([block.vector for block in self.model.blocks], self.header, step)
+            self.model.moved()
             self.rounds += 1
 
     def probe(self, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]) -> list[Report]:
@@ -78,7 +80,7 @@ class Host:
         """Reports of one local step, of all clients in one walk."""
         started = time.perf_counter()
         works = [
-            Work(self._batch(plan, n, plan.batch), method.probes(plan, n, row))
+            Work(self._batch(plan, n, plan.batch), as_kept(method.probes(plan, n, row), row, self._in_few_bits))
             for n, row in zip(clients, active, strict=True)
         ]
         outcomes = evaluate(self.model, works, self.header.noise, self._hidden_memory)
@@ -175,6 +177,14 @@ class Host:
     def digest(self) -> str:
         """SHA-256 over the current block vectors: equal digests mean equal models, to the bit."""
         return vectors_sha256([block.vector.cpu().numpy() for block in self.model.blocks])
+
+
+def as_kept(paths: Sequence[Path], row: NDArray[np.bool_], in_few_bits: NDArray[np.bool_]) -> tuple[Path, ...]:
+    """Paths as a client walks them that keeps blocks it has not active in few bits, where they can be kept so."""
+    kept = ~row & in_few_bits
+    if not kept.any():
+        return tuple(paths)
+    return tuple(tuple(FROZEN if few else v for few, v in zip(kept, path, strict=True)) for path in paths)
 
 
 def vectors_sha256(vectors: Sequence[NDArray[np.float32]]) -> str:

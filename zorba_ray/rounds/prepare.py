@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from zorba_ray.allocation import Budgets, Instance, client_budgets, instance_from
 from zorba_ray.config.schema import Config
+from zorba_ray.engine import CLEAN, FROZEN
+from zorba_ray.engine import Path as Route
+from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.precision import precision_warning, scalar_correlation
 from zorba_ray.ledger import BlockInfo, Header
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
+from zorba_ray.model.quantise import few_bits
 from zorba_ray.model.shape import model_shape
 from zorba_ray.rounds.host import Host, vectors_sha256
 from zorba_ray.rounds.prepared import Outline, Prepared, allocated
-from zorba_ray.tasks import Task, load_task, make_batch, partition, sample_batch
+from zorba_ray.tasks import Batch, Task, load_task, make_batch, partition, sample_batch
 
 PRECISION_DIRECTIONS = 8  # enough to see whether scalars survive few bits
 
@@ -90,9 +94,10 @@ def read(config: Config) -> tuple[Base, Outline]:
         instance=problem.instance,
         budgets=problem.budgets,
         weights=problem.weights,
+        samples=np.array([len(shard) for shard in problem.shards], dtype=np.float64),
         columns=model.columns,
         test_examples=min(available, config.evaluation.examples or available),
-        notes=precision_notes(base, model),
+        notes=[*precision_notes(base, model), *frozen_notes(base, model)],
     )
 
 
@@ -101,14 +106,41 @@ def precision_notes(base: Base, model: BlockModel) -> list[str]:
     config = base.config
     if config.model.precision == "float32":
         return []
-    batches = [
-        make_batch(base.task.train, sample_batch(shard, config.clients.batch, config.seed, n, 0), base.task)
-        for n, shard in enumerate(base.shards[:2])
-    ]
     noise = base.header.noise
-    correlation = scalar_correlation(model, batches, config.zo.mu, noise, config.seed, PRECISION_DIRECTIONS)
+    correlation = scalar_correlation(model, first_batches(base), config.zo.mu, noise, config.seed, PRECISION_DIRECTIONS)
     told = f"scalars in {config.model.precision} correlate {correlation:.3f} with those in float32 before round 0"
     return [told, *filter(None, [precision_warning(correlation, config.model.precision, config.zo.mu)])]
+
+
+def frozen_notes(base: Base, model: BlockModel) -> list[str]:
+    """Where frozen matrices are kept in few bits: what that does to the loss, with all of them so kept."""
+    config = base.config
+    kind = few_bits(config.model.frozen)
+    if kind is None:
+        return []
+    clean: Route = (CLEAN,) * len(model.blocks)
+    paths = [clean]
+    if config.model.trainable == "full":
+        paths = [clean, tuple(CLEAN if block.bits is None else FROZEN for block in model.blocks)]
+    works = [Work(batch, tuple(paths)) for batch in first_batches(base)]
+    losses = np.mean([outcome.losses for outcome in evaluate(model, works, base.header.noise, 1 << 30)], axis=0)
+    if config.model.trainable == "full":
+        full, few = losses
+    else:
+        whole = replace(config, model=replace(config.model, frozen="resident"))
+        reference = load_base_model(whole, base.task)
+        outcomes = evaluate(reference, works, base.header.noise, 1 << 30)
+        full, few = np.mean([outcome.losses[0] for outcome in outcomes]), losses[0]
+    return [f"frozen matrices in {kind}: the loss before round 0 is {few:.4f} with all of them so, {full:.4f} without"]
+
+
+def first_batches(base: Base) -> list[Batch]:
+    """Mini-batches of the first clients, to try things on."""
+    size, seed = base.config.clients.batch, base.config.seed
+    return [
+        make_batch(base.task.train, sample_batch(shard, size, seed, n, 0), base.task)
+        for n, shard in enumerate(base.shards[:2])
+    ]
 
 
 def build_host(base: Base, device: str, offloaded: Sequence[int] = ()) -> Host:

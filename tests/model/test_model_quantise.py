@@ -1,0 +1,176 @@
+"""Frozen matrices in few bits: how far they are from the originals, and that what is computed with them is nothing
+else than the model with the dequantised numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import FAMILIES, block_model, make_batch, with_keys
+
+from zorba_ray.allocation import vram_model
+from zorba_ray.engine import CLEAN, FROZEN
+from zorba_ray.engine.evaluate import Work, evaluate
+from zorba_ray.engine.plain import plain_loss
+from zorba_ray.model import BlockModel, build_model, export_weights, save_folder
+from zorba_ray.model.frozen import frozen_of
+from zorba_ray.model.quantise import KINDS, NF4, Bits, matrix_of, quantise, quantised_bytes
+from zorba_ray.model.shape import model_shape
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+NF4_GAP = max(b - a for a, b in pairwise(NF4))
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> torch.Tensor:
+    rows, cols = draw(st.integers(1, 40)), draw(st.integers(1, 150))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    weight = torch.randn(rows, cols, generator=generator) * 10.0 ** draw(st.integers(-37, 30))
+    weight[torch.rand(rows, generator=generator) < draw(st.sampled_from([0.0, 0.3]))] = 0.0
+    return weight
+
+
+@kinds
+@given(weight=matrices())
+def test_quantising_what_was_dequantised_gives_the_same_again(kind: Bits, weight: torch.Tensor) -> None:
+    once = quantise(weight, kind)
+    twice = quantise(matrix_of(once, torch.float32), kind)
+    assert torch.equal(once.codes, twice.codes) and torch.equal(once.magnitude, twice.magnitude)
+
+
+@kinds
+@given(weight=matrices())
+def test_no_value_is_further_off_than_half_a_gap_between_levels(kind: Bits, weight: torch.Tensor) -> None:
+    few = quantise(weight, kind)
+    error = (matrix_of(few, torch.float32).double() - weight.double()).abs()
+    if kind == "int8":
+        bound = weight.abs().amax(1, keepdim=True).double() / 254
+    else:
+        padded = torch.nn.functional.pad(weight.reshape(-1), (0, -weight.numel() % 64)).view(-1, 64)
+        most = padded.abs().amax(1, keepdim=True).double().expand(-1, 64).reshape(-1)[: weight.numel()]
+        bound = most.view(weight.shape) * NF4_GAP / 2
+    assert (error <= bound * (1 + 1e-5) + 2.0**-100).all()
+
+
+@kinds
+@given(weight=matrices())
+def test_storage_is_what_is_counted(kind: Bits, weight: torch.Tensor) -> None:
+    assert quantise(weight, kind).bytes == quantised_bytes(kind, tuple(weight.shape))
+
+
+def test_the_levels_of_nf4_are_quantiles_of_a_normal_distribution() -> None:
+    normal = torch.distributions.Normal(0.0, 1.0)
+    ends = 1 - 0.5 * (1 / 32 + 1 / 30)
+    upper = normal.icdf(torch.linspace(ends, 0.5, 9, dtype=torch.float64))[:-1]
+    lower = -normal.icdf(torch.linspace(ends, 0.5, 8, dtype=torch.float64))[:-1]
+    levels = torch.cat([lower, torch.zeros(1), upper.flip(0)]) / upper[0]
+    assert torch.allclose(torch.tensor(NF4, dtype=torch.float64), levels, atol=1e-6)
+
+
+def dequantised(model: BlockModel) -> BlockModel:
+    """The same numbers, held in full."""
+    spec = with_keys(trainable=model.spec.config.trainable, precision=model.spec.config.precision, frozen="resident")
+    return build_model(replace(model.spec, config=spec), export_weights(model))
+
+
+@kinds
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_quantised_base_computes_as_its_dequantised_numbers(family: str, precision: str, kind: Bits) -> None:
+    model = block_model(family, with_keys(trainable="lora", frozen=kind, precision=precision))
+    batch = make_batch()
+    assert any(frozen_of(p) is not None for p in model.module.parameters())
+    assert torch.equal(plain_loss(model, batch), plain_loss(dequantised(model), batch))
+
+
+@kinds
+@pytest.mark.parametrize("family", ["opt", "gpt2", "llama"])
+def test_gradients_of_adapters_are_those_of_the_dequantised_base(family: str, kind: Bits) -> None:
+    model = block_model(family, with_keys(trainable="lora", frozen=kind))
+    batch = make_batch()
+    gradients = []
+    for each in (model, dequantised(model)):
+        leaves = [p.requires_grad_() for block in each.blocks for p in block.parameters]
+        gradients.append(torch.autograd.grad(plain_loss(each, batch), leaves))
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-8)
+    assert any(gradient.abs().max() > 0 for gradient in gradients[0])
+
+
+@kinds
+def test_a_quantised_model_travels_and_is_saved_whole(kind: Bits, tmp_path: Path) -> None:
+    model = block_model("opt", with_keys(trainable="lora", frozen=kind))
+    again = build_model(model.spec, export_weights(model))
+    assert torch.equal(plain_loss(model, make_batch()), plain_loss(again, make_batch()))
+    save_folder(model, tmp_path)
+    from safetensors.torch import load_file
+
+    saved = load_file(tmp_path / "model.safetensors")
+    assert saved and all(torch.isfinite(value).all() for value in saved.values())
+
+
+@kinds
+@pytest.mark.parametrize("family", ["opt", "gpt2", "llama", "bert"])
+def test_a_frozen_block_is_seen_in_few_bits_and_others_are_not(family: str, kind: Bits) -> None:
+    model = block_model(family, with_keys(frozen=kind))
+    batch = make_batch()
+    paths = ((CLEAN, FROZEN, CLEAN), (FROZEN, CLEAN, FROZEN), (CLEAN,) * 3)
+    found = evaluate(model, [Work(batch, paths)], "gaussian", 1 << 30)[0].losses
+    for path, loss in zip(paths, found, strict=True):
+        plain = block_model(family, with_keys(frozen="resident"))
+        for block, version in zip(plain.blocks, path, strict=True):
+            if version == FROZEN:
+                for view in block.base:
+                    offset = view.storage_offset()
+                    if offset < block.matrix_size:
+                        view.copy_(matrix_of(quantise(view.clone(), kind), torch.float32))
+        assert float(plain_loss(plain, batch)) == loss
+
+
+@kinds
+def test_the_frozen_version_follows_the_weights(kind: Bits) -> None:
+    model = block_model("opt", with_keys(frozen=kind))
+    work = [Work(make_batch(), ((FROZEN,) * 3,))]
+    before = evaluate(model, work, "gaussian", 1 << 30)[0].losses
+    model.blocks[1].vector.mul_(1.5)
+    model.moved()
+    moved = evaluate(model, work, "gaussian", 1 << 30)[0].losses
+    assert before != moved
+    assert moved == evaluate(build_model(model.spec, export_weights(model)), work, "gaussian", 1 << 30)[0].losses
+
+
+@kinds
+@pytest.mark.parametrize("trainable", ["full", "lora"])
+def test_memory_counts_the_bytes_that_are_there(trainable: str, kind: Bits) -> None:
+    model = block_model("opt", with_keys(trainable=trainable, frozen=kind))
+    shape = model_shape(model, 2, 8)
+    memory = vram_model(shape, 4, kind)
+    for block in model.blocks:
+        layer = model.parts.layers[block.index]
+        if trainable == "full":
+            few = sum(each.bytes for each in block.frozen(torch.device("cpu")))
+            held = few + 4 * (block.size - block.matrix_size)
+            assert memory.transit[block.index] == 4 * block.size
+        else:
+            stored = [frozen_of(p) for p in layer.parameters()]
+            few = sum(each.bytes for each in stored if each is not None)
+            held = few + sum(
+                4 * p.numel() for p, each in zip(layer.parameters(), stored, strict=True) if each is None
+            )
+            assert memory.active[block.index] == held
+            assert memory.transit[block.index] == 0
+        assert memory.frozen[block.index] == held
+    resident = block_model("opt", with_keys(trainable=trainable, frozen="resident"))
+    assert memory.frozen.sum() < vram_model(model_shape(resident, 2, 8), 4, "resident").frozen.sum() / 2
+
+
+@kinds
+def test_the_workspace_holds_a_dequantised_matrix(kind: Bits) -> None:
+    few = model_shape(block_model("opt", with_keys(trainable="lora", frozen=kind)), 1, 2)
+    full = model_shape(block_model("opt", with_keys(trainable="lora", frozen="resident")), 1, 2)
+    assert few.workspace >= full.workspace + 4 * 32 * 48
