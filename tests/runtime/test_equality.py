@@ -104,7 +104,7 @@ def test_a_client_killed_in_mid_round_changes_nothing(
     def send_and_kill(self: Pool, call: str, member: Any, arguments: tuple[Any, ...]) -> Any:
         reference = send(self, call, member, arguments)
         if call == "probe" and arguments[0].round == 2 and not killed:
-            os.kill(member.pid, signal.SIGKILL)
+            os.kill(member.standing.pid, signal.SIGKILL)
             killed.append(member.slot.name)
         return reference
 

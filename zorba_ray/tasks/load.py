@@ -86,7 +86,8 @@ def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], 
     if config.name == "embedded":
         if config.train or config.test:
             raise ConfigError("task.train and task.test: the embedded task makes its own data; set task.name=files")
-        parts = [Rows({"text": reviews.texts}, reviews.labels, None) for reviews in (train_reviews(), test_reviews())]
+        made = train_reviews(config.train_examples + config.validation_examples), test_reviews()
+        parts = [Rows({"text": reviews.texts}, reviews.labels, None) for reviews in made]
         return (parts[0], parts[1]), known.classes
     train = read(config.train, known.hub, "train", config.name)
     if config.test or (known.hub is not None and not config.train):

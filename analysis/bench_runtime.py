@@ -1,0 +1,229 @@
+"""What the Ray runtime costs: `python analysis/bench_runtime.py [--json FILE] [--only PART …]`.
+
+Parts, each in fresh processes on this machine's cores:
+  overhead   1,000 clients whose losses cost nothing, against 10 of them: ms per round and ms per client
+  thousands  the embedded model, 5 rounds with all of 100 and of 10,000 clients: seconds per client-round, memory
+  opt125m    100 clients on a model of OPT-125M's shape in cohorts: memory beside the model's own
+  start      from the command to the first round's work
+
+Everything runs through the real driver, client actors, ledger and records. Memory is the sum of the proportional set
+sizes of all processes of the run, Ray's own included, so that a page shared by several counts once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from zorba_ray.rounds.folder import LEDGER
+
+GIB = 2**30
+PARTS = ("overhead", "thousands", "opt125m", "start")
+
+
+def null_driver() -> type:
+    """A driver whose client actors have losses for free; the classes travel to the actors by value."""
+    from zorba_ray.runtime import launch
+    from zorba_ray.runtime.client import ClientActor
+    from zorba_ray.runtime.driver import Driver
+
+    class NullActor(ClientActor):
+        """Everything of a client but its forwards: batches are drawn and made, probes listed and counted."""
+
+        def setup(self, base: Any, offloads: bool) -> Any:
+            import numpy as np
+
+            from zorba_ray.engine.evaluate import Outcome
+            from zorba_ray.rounds import host
+
+            def nothing(model: Any, works: Any, kind: Any, hidden_memory: int) -> list[Outcome]:
+                return [Outcome(np.ones(len(w.paths)), np.zeros(len(w.paths), np.int64), 1) for w in works]
+
+            host.evaluate = nothing
+            return super().setup(base, offloads)
+
+    class NullComputeDriver(Driver):
+        def __init__(self, *arguments: Any):
+            launch.ClientActor = NullActor
+            super().__init__(*arguments)
+
+    return NullComputeDriver
+
+
+def overrides(clients: int, rounds: int, *more: str) -> list[str]:
+    return [
+        f"clients.count={clients}", f"rounds={rounds}", f"task.train_examples={max(4000, 4 * clients)}",
+        "evaluation.every=1000000", "evaluation.examples=8", "allocation.plan=cyclic", *more,
+    ]  # fmt: skip
+
+
+@contextmanager
+def driver(keys: Sequence[str], kind: type | None = None) -> Iterator[tuple[Any, Path]]:
+    """A prepared driver actor on a Ray of its own."""
+    import ray
+
+    from zorba_ray.config.load import load_config
+    from zorba_ray.runtime.connect import connect
+    from zorba_ray.runtime.driver import Driver
+    from zorba_ray.runtime.launch import answer
+
+    folder = Path(tempfile.mkdtemp(prefix="bench_runtime_"))
+    connect("local")
+    try:
+        remote = ray.remote(kind or Driver).options(num_cpus=0)
+        actor = remote.remote(load_config(None, keys), str(folder / "run"), False)
+        answer(actor.prepare.remote())
+        yield actor, folder / "run"
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder)
+
+
+def round_seconds(keys: Sequence[str], kind: type | None = None) -> list[float]:
+    """Seconds of each round but the first, which also warms up, each from the end of the last to its own."""
+    from zorba_ray.results.schema import RoundRecord
+    from zorba_ray.runtime.launch import answer
+
+    with driver(keys, kind) as (actor, _):
+        seconds = []
+        while events := answer(actor.advance.remote()):
+            seconds += [event.seconds for event in events if isinstance(event, RoundRecord)]
+    return seconds[1:]
+
+
+def overhead() -> dict[str, float]:
+    """A line through the medians at 10 and 1,000 clients: what a round costs, and what a client adds."""
+    null = null_driver()
+    few, many = (statistics.median(round_seconds(overrides(*size), null)) for size in ((10, 200), (1000, 30)))
+    slope = (many - few) / 990
+    return {"overhead_ms_per_round": 1e3 * (few - 10 * slope), "overhead_ms_per_client": 1e3 * slope}
+
+
+def thousands(repeats: int = 3) -> dict[str, float]:
+    """10,000 clients against 100, alternating; a client-round's cost is a round's seconds over its clients."""
+    costs: dict[int, list[float]] = {100: [], 10_000: []}
+    peak = 0.0
+    for _ in range(repeats):
+        for clients in costs:
+            with Watch() as watch:
+                rounds = round_seconds(overrides(clients, 6 if clients > 100 else 30))
+            costs[clients].append(statistics.median(rounds) / clients)
+            if clients > 100:
+                peak = max(peak, watch.peak)
+    few, many = (statistics.median(costs[clients]) for clients in costs)
+    return {
+        "gib_at_10000": peak / GIB,
+        "cost_ratio_10000_to_100": many / few,
+        "ms_per_client_round_at_100": 1e3 * few,
+        "ms_per_client_round_at_10000": 1e3 * many,
+    }
+
+
+def opt125m() -> dict[str, float]:
+    """Untrained weights of OPT-125M's shape, with the embedded model's tokenizer, in a folder of their own."""
+    import torch
+    import transformers
+
+    from zorba_ray.model.load import EMBEDDED
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        torch.manual_seed(0)
+        module = transformers.OPTForCausalLM(transformers.OPTConfig())
+        module.save_pretrained(folder)
+        size = sum(p.numel() * 4 for p in module.parameters())
+        for file in EMBEDDED.glob("*token*"):
+            shutil.copy(file, folder)
+        del module
+        keys = overrides(100, 2, f"model.path={folder}", "clients.budgets.explicit=[]", "clients.batch=8")
+        keys += ['clients.budgets.classes=[{name: all, share: 1.0, budget: 2 GiB}]', "zo.directions=2"]
+        with Watch() as watch:
+            round_seconds(keys)
+    return {"opt125m_100_clients_gib_above_model": (watch.peak - size) / GIB, "opt125m_gib": size / GIB}
+
+
+def start(repeats: int = 5) -> dict[str, float]:
+    """From the command to when the first round begins, all of the start and the evaluation before it included.
+
+    The ledger is last written when the only round ends, and the record says how long that took.
+    """
+    from zorba_ray.results.stream import table
+    seconds = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as name:
+            out = Path(name) / "run"
+            began = time.time()
+            command = [sys.executable, "-m", "zorba_ray.run", "rounds=1", "evaluation.every=1", f"out={out}"]
+            subprocess.run(command, check=True, capture_output=True)
+            rounds = table(out).filter(pc.field("kind") == "round")
+            seconds.append((out / LEDGER).stat().st_mtime - rounds["seconds"][0].as_py() - began)
+    return {"seconds_to_first_round": statistics.median(seconds)}
+
+
+class Watch:
+    """The most memory that this process and everything under it held at once, looked at a few times a second."""
+
+    def __enter__(self) -> Watch:
+        self.peak = 0
+        self._stop = threading.Event()
+        self._before = family()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.25):
+            self.peak = max(self.peak, sum(proportional(pid) for pid in family()))
+
+
+def family() -> set[int]:
+    """This process and its descendants; Ray's processes are started by it."""
+    import psutil
+
+    me = psutil.Process()
+    return {me.pid, *(child.pid for child in me.children(recursive=True))}
+
+
+def proportional(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--json", help="write the numbers to this file")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    rows: dict[str, float] = {}
+    for part in arguments.only:
+        rows |= {"overhead": overhead, "thousands": thousands, "opt125m": opt125m, "start": start}[part]()
+        for name, value in rows.items():
+            print(f"{name:<40} {value:10.3f}", flush=True)
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
