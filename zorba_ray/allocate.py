@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def allocate(command: Command) -> int:
-    config = load_config(command.config_path, command.overrides)
+    config = load_config(command.config_path, command.overrides, command.more)
     validate(config)
     explain(config, instance_of(config), "--frontier" in command.flags)
     return 0

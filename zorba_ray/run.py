@@ -33,7 +33,7 @@ def run(command: Command, started: float) -> int:
     if resume:
         config, folder = resumed(resume, command.config_path, overrides)
     else:
-        config = load_config(command.config_path, overrides)
+        config = load_config(command.config_path, overrides, command.more)
         folder = run_folder(config)
     validate(config)
     if "--print-config" in command.flags:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import all_keys, nearest
+from zorba_ray.config.load import is_config
 from zorba_ray.config.source import KEY, path_of
 
 
@@ -40,14 +41,16 @@ class Command:
     config_path: str | None = None
     overrides: tuple[str, ...] = ()
     flags: dict[str, str] = field(default_factory=dict)
+    more: tuple[str, ...] = ()  # configs after the first, each over the one before
 
 
 COMMON = (Flag("--help", "print this text"), Flag("--version", "print the version"))
 
 RUN = Program(
     "python -m zorba_ray.run",
-    "Simulate one federated fine-tuning run. CONFIG is a YAML file, or the bare name of one in configs/; without it "
-    "the embedded default runs: a small model and task of its own, nothing to download, no GPU needed.",
+    "Simulate one federated fine-tuning run. CONFIG is a YAML file, or the bare name of one in configs/ or "
+    "configs/methods/; further ones come over it. Without any the embedded default runs: a small model and task of its "
+    "own, nothing to download, no GPU needed.",
     (
         Flag("--resume", "go on with an interrupted run, from its folder; it keeps its config", "RUN"),
         Flag("--address", "where Ray is: local, auto, host:port, ray://host:port; short for runtime.address=…", "RAY"),
@@ -57,6 +60,7 @@ RUN = Program(
         ("", "the embedded default"),
         ("rounds=200 zo.directions=8 seed=1", "the same with other values"),
         ("opt125m_sst2 clients.count=100", "configs/opt125m_sst2.yaml with 100 clients"),
+        ("opt125m_sst2 decomfl", "the same task by the method of configs/methods/decomfl.yaml"),
         ("my.yaml 'clients.budgets.classes=[{name: all, budget: 24 GiB}]'", "a list is given as a whole"),
         ("clients.budgets.classes.0.budget=16GiB", "or one entry of it by its number"),
         ("--resume runs/run-20260101-120000", "go on where Ctrl-C stopped"),
@@ -71,6 +75,7 @@ def parse_command(argv: Sequence[str], program: Program = RUN) -> Command:
         return Command(flags={"--help": ""})
     known = {flag.name: flag for flag in program.flags + COMMON}
     position: str | None = None
+    more: list[str] = []
     overrides: list[str] = []
     flags: dict[str, str] = {}
     rest = list(argv)
@@ -91,9 +96,11 @@ def parse_command(argv: Sequence[str], program: Program = RUN) -> Command:
             overrides.append(argument)
         elif position is None and program.argument and not is_key(argument):
             position = argument
+        elif program.keys and program.argument and not is_key(argument) and is_config(argument):
+            more.append(argument)
         else:
             raise ConfigError(misplaced(argument, position, program))
-    return Command(position, tuple(overrides), flags)
+    return Command(position, tuple(overrides), flags, tuple(more))
 
 
 def is_key(text: str) -> bool:

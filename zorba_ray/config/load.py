@@ -1,7 +1,7 @@
 """From a config file and key=value arguments to a typed `Config`, and back to YAML.
 
 Layers, each over the one before: the schema's defaults (the embedded default run), the file's `base` if it names one,
-the file, the arguments. A value may refer to another one: name: run-${seed}.
+the file, further files likewise, the arguments. A value may refer to another one: name: run-${seed}.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from zorba_ray.config.schema import Config
 from zorba_ray.config.source import Setting, read_argument, read_yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
+FOLDERS = "configs/", "configs/methods/"
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
-    """The config of a run. `path` is a file or the bare name of one in configs/; None is the embedded default."""
-    settings = read_files(find_config(path)) if path is not None else []
+def load_config(path: str | Path | None, overrides: Sequence[str] = (), more: Sequence[str] = ()) -> Config:
+    """The config of a run. `path` is a file or the bare name of one in configs/ or configs/methods/; None is the
+    embedded default. `more` files come over it, each over the one before."""
+    settings = [setting for each in [*([path] if path else []), *more] for setting in read_files(find_config(each))]
     return build([*settings, *(setting for argument in overrides for setting in read_argument(argument))])
 
 
@@ -40,18 +42,29 @@ def build(settings: list[Setting]) -> Config:
 
 
 def find_config(name: str | Path) -> Path:
-    """The file that the user means: a path, or a bare name looked up in ./configs and in the checkout's configs."""
+    """The file that the user means: a path, or a bare name looked up in ./configs and in the checkout's configs, and in
+    their methods/."""
     path = Path(name)
     if path.is_file():
         return path
     bare = path if path.suffix in (".yaml", ".yml") else Path(f"{path}.yaml")
-    tried = [bare] if path.is_absolute() else [bare, "configs" / bare, CHECKOUT / bare]
+    folders = [root / inner for inner in ("", "methods") for root in (Path("configs"), CHECKOUT)]
+    tried = [bare] if path.is_absolute() else [bare, *(folder / bare for folder in folders)]
     for candidate in tried:
         if candidate.is_file():
             return candidate
-    here = sorted({p.stem for folder in (Path("configs"), CHECKOUT) for p in folder.glob("*.yaml")})
-    known = f"; configs/ has {', '.join(here)}" if here else ""
-    raise ConfigError(f"no config file {str(name)!r}{known}")
+    here = [sorted({p.stem for folder in pair for p in folder.glob("*.yaml")}) for pair in (folders[:2], folders[2:])]
+    known = [f"; {where} has {', '.join(names)}" for where, names in zip(FOLDERS, here, strict=True) if names]
+    raise ConfigError(f"no config file {str(name)!r}{''.join(known)}")
+
+
+def is_config(name: str) -> bool:
+    """Whether a word of the command line means a config file."""
+    try:
+        find_config(name)
+    except ConfigError:
+        return name.endswith((".yaml", ".yml"))
+    return True
 
 
 def read_files(path: Path) -> list[Setting]:
