@@ -1,4 +1,4 @@
-"""What a run tells Prometheus while it goes: Ray's agents export it on every node (/metrics), tagged with the run's name.
+"""What a run tells Prometheus while it goes: Ray exports it on every node (/metrics), tagged with the run's name.
 
 A handful of calls into Ray's recorder, some 20 µs a round; the agents pick the values up every few seconds.
 """
