@@ -212,3 +212,18 @@ def test_offloaded_blocks_give_the_same_bits(precision: str) -> None:
     for a, b in zip(*(evaluate(m, works, "gaussian", PLENTY) for m in (resident, streamed)), strict=True):
         assert a.losses.tobytes() == b.losses.tobytes()
     assert all(shows_base(block) for block in streamed.blocks)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_holding_other_blocks_for_the_next_client_changes_no_bit(precision: str) -> None:
+    """One actor, clients in turn: each has its own active blocks on the device, the others in host memory."""
+    model = block_model("opt", with_keys(precision=precision))
+    work = Work(make_batch(seed=3), ((CLEAN, version(0), version(1)), (version(2), CLEAN, CLEAN)))
+    vectors = [block.vector.clone() for block in model.blocks]
+    expected = evaluate(model, [work], "gaussian", PLENTY)[0].losses.tobytes()
+    for row in ((True, False, False), (False, False, False), (False, True, True), (True, True, True)):
+        model.hold(row)
+        assert [block.offloaded for block in model.blocks] == [not on for on in row]
+        assert evaluate(model, [work], "gaussian", PLENTY)[0].losses.tobytes() == expected
+        assert all(shows_base(block) for block in model.blocks)
+    assert all(torch.equal(block.vector, vector) for block, vector in zip(model.blocks, vectors, strict=True))

@@ -73,9 +73,7 @@ def make_block(
     order = sorted(named, key=lambda item: id(item[1]) not in matrices)
     matrix_size = sum(parameter.numel() for _, parameter in order if id(parameter) in matrices)
     count = sum(parameter.numel() for _, parameter in order)
-    where = torch.device("cpu") if offloaded else device
-    pinned = offloaded and device.type == "cuda"
-    vector = torch.empty(count, dtype=torch.float32, device=where, pin_memory=pinned)
+    vector = empty_vector(count, device, offloaded)
     block = Block(
         index, name, noise_id, vector, matrix_size,
         names=[name for name, _ in order],
@@ -90,6 +88,23 @@ def make_block(
     block.base = views
     block.point(views)
     return block
+
+
+def empty_vector(count: int, device: torch.device, offloaded: bool) -> Tensor:
+    """Room for a block's numbers: on the device, or in host memory from where it is copied there quickly."""
+    where = torch.device("cpu") if offloaded else device
+    return torch.empty(count, dtype=torch.float32, device=where, pin_memory=offloaded and device.type == "cuda")
+
+
+def move_block(block: Block, device: torch.device, offloaded: bool) -> None:
+    """Take a block's vector to host memory, or back to the device; its numbers stay what they are."""
+    if block.offloaded == offloaded:
+        return
+    vector = empty_vector(block.size, device, offloaded)
+    vector.copy_(block.vector)
+    block.base = block.views(vector[: block.matrix_size], vector[block.matrix_size :])
+    block.vector, block.offloaded = vector, offloaded
+    block.point(block.base)
 
 
 @dataclass

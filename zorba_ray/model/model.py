@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import ModelConfig
 from zorba_ray.model.adapters import is_adapter
-from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch
+from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch, move_block
 from zorba_ray.model.forward import Context, run_layer, run_stem
 from zorba_ray.model.frozen import freeze, frozen_of, move
 from zorba_ray.model.head import Head, Prototype
@@ -74,6 +74,15 @@ class BlockModel:
         """The block vectors are no longer what they were: what was derived from them is outdated."""
         for block in self.blocks:
             block.few = None
+
+    def hold(self, active: Sequence[bool]) -> None:
+        """Keep the active blocks [L] on the device and the others in host memory, for the client that comes next."""
+        for block, on in zip(self.blocks, active, strict=True):
+            if not on:
+                move_block(block, self.device, offloaded=True)
+        for block, on in zip(self.blocks, active, strict=True):
+            if on:
+                move_block(block, self.device, offloaded=False)
 
     def get_scratch(self) -> Scratch:
         if self.scratch is None:
