@@ -72,7 +72,7 @@ def carry_out(study: Study, folder: Path) -> bool:
     """All runs that are not yet done; True where the user stopped it."""
     import ray
 
-    from zorba_ray.runtime.launch import connect
+    from zorba_ray.runtime.connect import connect
     from zorba_ray.studies.execute import Sitting, slots
     from zorba_ray.studies.plan import cells
     from zorba_ray.studies.progress import Board

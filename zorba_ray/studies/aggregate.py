@@ -29,8 +29,9 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """±∞ take part as they are: the median of 1, 2, ∞ is 2, of 1, ∞ is ∞. NaN is not allowed."""
+    """∞ takes part as it is: the median of 1, 2, ∞ is 2, of 1, ∞ is ∞; likewise −∞. No NaN, not both infinities."""
     assert values and not any(math.isnan(value) for value in values)
+    assert not (math.inf in values and -math.inf in values)
     ordered = sorted(values)
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     median = low if low == high else low / 2 + high / 2

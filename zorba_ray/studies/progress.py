@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +58,7 @@ class Board:
         self._stream = stream or sys.stdout
         self._console = Console(file=self._stream, highlight=False, soft_wrap=True)
         self._done = 0
-        self._told = 0.0
+        self._reasons: set[tuple[str, str]] = set()  # told once for each arm
         self._progress: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             columns = TextColumn("{task.description}", style="bold"), BarColumn(24), TextColumn("{task.fields[state]}")
@@ -87,8 +86,9 @@ class Board:
         elif not again:
             took = f"{outcome.status} in {duration(outcome.seconds)}"
             self._say(f"{self._state()}  {where}  {took}")
-        if outcome.status != "ok" and not again:
-            self._say(f"  {where}: {outcome.status}: {outcome.message.splitlines()[0]}")
+        if outcome.status != "ok" and (run.cell.label, outcome.status) not in self._reasons:
+            self._reasons.add((run.cell.label, outcome.status))
+            self._say(f"  {run.cell.label}: {outcome.status}: {outcome.message.splitlines()[0]}")
 
     def chosen(self, cell: Cell, choice: Choice | None) -> None:
         if choice is None:
@@ -114,7 +114,6 @@ class Board:
         print(text.encode(encoding, "replace").decode(encoding), file=self._stream, flush=True)
 
     def __enter__(self) -> Board:
-        self._start = time.monotonic()
         if self._progress is not None:
             self._progress.start()
         return self

@@ -1,0 +1,89 @@
+"""What a study file may say, and the one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.studies.plan import cells
+from zorba_ray.studies.spec import Study, find_study, load_study
+from zorba_ray.studies.store import begin, resumed
+
+TWO = {"set": ["task.validation_examples=50"], "arms": [{"name": "one"}, {"name": "two", "set": ["zo.shared=false"]}]}
+
+
+def study_of(folder: Path, arguments: tuple[str, ...] = (), **keys: object) -> Study:
+    path = folder / "study-file.yaml"
+    path.write_text(yaml.safe_dump({**TWO, **keys}))
+    return load_study(path, arguments)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"seedz": [1]}, "'seedz'; the nearest is 'seeds'"),
+        ({"tuning": {"factor": [1]}}, "'tuning.factor'; the nearest is 'factors'"),
+        ({"tuning": 3}, "tuning is a group of keys"),
+        ({"arms": [{"name": "one", "preset": []}]}, "'arms.0.preset'; the nearest is 'presets'"),
+        ({"arms": []}, "arms is"),
+        ({"arms": [{"name": "A b"}, {"name": "a-B"}]}, "would share a folder"),
+        ({"arms": [{"name": "?"}]}, "letters or digits"),
+        ({"only": ["tow"]}, "no arm is called 'tow'; the nearest is 'two'"),
+        ({"seeds": []}, "seeds is"),
+        ({"seeds": [1, 1]}, "repetitions"),
+        ({"seeds": ["x"]}, "seeds"),
+        ({"seeds": [0, 1000]}, r"tuning\.seed"),
+        ({"metric": "acuracy"}, "accuracy, loss"),
+        ({"tuning": {"factors": [0.5, 0]}}, r"tuning\.factors"),
+        ({"arms": [{"name": "one", "rates": [1e-3]}]}, "5 different rates"),
+        ({"scale": {"key": "clients.count"}}, "together with its values"),
+        ({"lifted": "much"}, "not a size"),
+    ],
+)
+def test_a_mistake_is_told(tmp_path: Path, keys: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        study_of(tmp_path, **keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"arms": [{"name": "one", "set": ["zo.moo=1"]}]}, r"arm 'one': .*'zo\.moo'; the nearest is 'zo\.mu'"),
+        ({"arms": [{"name": "one", "set": ["rounds=0"]}]}, "arm 'one': rounds is 0"),
+        ({"arms": [{"name": "one", "presets": ["methods/nothing"]}]}, "no config file 'methods/nothing'"),
+        ({"set": []}, "validation_examples"),
+        ({"tuning": {"key": "step.rate"}}, r"tuning\.key"),
+        ({"scale": {"key": "client.count", "values": ["3"]}}, r"scale: .*'clients\.count'"),
+    ],
+)
+def test_a_mistake_in_a_run_names_the_arm(tmp_path: Path, keys: dict[str, object], told: str) -> None:
+    study = study_of(tmp_path, **keys)
+    with pytest.raises(ConfigError, match=told):
+        cells(study)
+
+
+def test_arguments_set_the_study_or_else_every_run(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ("seeds=[4]", "tuning.rounds=2", "rounds=7", "only=[two]", "zo.mu=1e-2"))
+    assert (study.seeds, study.tuning.rounds, study.only) == ([4], 2, ["two"])
+    (cell,) = cells(study)
+    assert (cell.config.rounds, cell.config.zo.mu, cell.config.zo.shared) == (7, 1e-2, False)
+    with pytest.raises(ConfigError, match=r"'tuning\.round'; the nearest is 'rounds'"):
+        study_of(tmp_path, ("tuning.round=2",))
+
+
+def test_a_study_is_read_back_from_its_folder(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ("rounds=7", "name=again"), set=["task.validation_examples=50", "name=x-${seed}"])
+    begin(study, tmp_path / "out")
+    assert resumed(tmp_path / "out") == study
+    with pytest.raises(ConfigError, match="--resume"):
+        begin(study, tmp_path / "out")
+    with pytest.raises(ConfigError, match="not the folder of a study"):
+        resumed(tmp_path)
+
+
+def test_an_unknown_study_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match="no study file 'nothing'"):
+        find_study("nothing")
