@@ -27,18 +27,19 @@ def test_private_noise_sends_every_participants_scalars_and_number():
     step = PrivateStep(
         0, 1.0, np.arange(5), np.ones((5, 4), dtype=np.float32), np.ones(5), np.ones((5, 6), dtype=np.bool_)
     )
-    assert step_bytes(step, participants=5) == 5 * (4 + 4 * 4)
+    assert step_bytes(step, reports=5) == 5 * (4 + 4 * 4)
 
 
 @given(st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=12))
 def test_downloads_are_conserved(rounds: list[set[int]]):
-    """Whoever takes part in the last round has in the end downloaded every step exactly once."""
+    """Who is chosen has then downloaded every step of the rounds before, each once."""
     wire = Wire(clients=6)
     got = np.zeros(6, dtype=np.int64)
     total = 0
     for t, members in enumerate(rounds):
         participants = sorted(members)
         step = shared(t, blocks=3, directions=2)
-        got[participants] += wire.round(step, participants)
+        got[participants] += wire.download(participants)
+        assert (got[participants] == total).all()
+        wire.add(step, len(participants))
         total += step_bytes(step, len(participants))
-    assert all(got[client] == total for client in rounds[-1])

@@ -57,7 +57,6 @@ def ignored(config: Config) -> list[str]:
            f"clients.partition is {clients.partition}")
     unused(bool(clients.partition_column) and clients.partition != "natural", "clients.partition_column",
            f"clients.partition is {clients.partition}")
-    unused(runtime.actors > 0 and config.placement == "per_client", "runtime.actors", "placement is per_client")
     unused(config.split != default.split and config.method != "fedspzo", "split", "method is not fedspzo")
     unused(config.split.at > 0 and config.split.per_client, "split.at", "split.per_client is true")
     unused(config.pool != default.pool and config.method != "fedkseed", "pool", "method is not fedkseed")

@@ -22,13 +22,20 @@ class RoundRecord:
     round: int
     loss: float  # the participants' losses, averaged with their weights
     lr: float
-    participants: int
+    participants: int  # chosen
     bytes_up: int  # all participants together
     bytes_down: int
     seconds: float
     step_norm: float  # of the coefficients c[l, p]
     scalar_mean: float
     scalar_std: float
+    reported: int = 0  # participants whose reports made the step
+    late: int = 0  # ... whose reports came too late for it
+    dropped: int = 0  # ... who downloaded and never reported
+    excluded: int = 0  # ... whose reports were left out
+    stale: int = 0  # late reports of earlier rounds in the step
+    virtual_seconds: float | None = None  # on the simulated fleet, from the run's beginning to this round's end
+    epsilon: float | None = None  # privacy spent so far, where noise is added
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,9 @@ class ClientRecord:
     bytes_up: int
     bytes_down: int  # with what it had missed
     seconds: float
-    status: str  # ok, or what happened
+    status: str  # ok | late | dropped | nan | outlier | out_of_memory | statistics (a probe for the allocation)
+    virtual_seconds: float | None = None  # of its round on the simulated fleet; None: no such clock, or it dropped out
+    lied: bool = False  # the simulated world knows; the server may not
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,13 @@ SCHEMA = pa.schema(
         ("scalar_mean", pa.float64()),
         ("scalar_std", pa.float64()),
         ("participants", pa.int32()),
+        ("reported", pa.int32()),
+        ("late", pa.int32()),
+        ("dropped", pa.int32()),
+        ("excluded", pa.int32()),
+        ("stale", pa.int32()),
+        ("virtual_seconds", pa.float64()),
+        ("epsilon", pa.float64()),
         ("forwards", pa.int64()),
         ("flops", pa.float64()),
         ("bytes_up", pa.int64()),
@@ -94,6 +110,7 @@ SCHEMA = pa.schema(
         ("accuracy", pa.float64()),
         ("examples", pa.int64()),
         ("status", pa.string()),
+        ("lied", pa.bool_()),
     ]
 )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger.step import PrivateStep, SharedStep, Step
+from zorba_ray.ledger.step import CombinedStep, PrivateStep, SharedStep, Step
 from zorba_ray.ledger.wire import NUMBER, encode_private, encode_shared
 from zorba_ray.methods import METHODS, FirstOrder
 
@@ -37,21 +37,27 @@ def protocol_of(config: Config) -> Protocol:
     if name == "fedspzo":
         m = config.split.forks
         return Protocol(forks=m, scalars=steps * (p if config.split.form == "joint" else p + p // m))
+    if config.privacy.noise > 0:
+        return Protocol()  # nobody may see a client's own scalars
     return Protocol(scalars=steps * p)
 
 
-def step_bytes(step: Step, participants: int, protocol: Protocol = Protocol()) -> int:
-    """Bytes of one step sent to one client: the smaller of the distinct rows of block coefficients and the
-    participants' scalars, from which a client that knows the allocation computes the coefficients itself."""
+def step_bytes(step: Step, reports: int, protocol: Protocol = Protocol()) -> int:
+    """Bytes of one step sent to one client: the smaller of the distinct rows of block coefficients and the scalars of
+    the `reports` that it was made of, from which a client that knows the allocation computes the coefficients itself.
+    """
+    if isinstance(step, CombinedStep):
+        return sum(step_bytes(part, 0, replace(protocol, scalars=0)) for part in step.parts)
     if isinstance(step, PrivateStep):
         return len(encode_private(step))
     assert isinstance(step, SharedStep)
     rows = len(encode_shared(step, protocol.forks, protocol.pool))
-    return min(rows, participants * protocol.scalars * NUMBER) if protocol.scalars else rows
+    return min(rows, reports * protocol.scalars * NUMBER) if protocol.scalars else rows
 
 
 class Wire:
-    """Bytes per client, with catching up: a client that takes part downloads what happened since it was last here."""
+    """Bytes down, with catching up: who is chosen first downloads the steps since it was last here; the step that it
+    contributes to comes with its next download."""
 
     def __init__(self, clients: int, protocol: Protocol = Protocol(), sizes: Sequence[int] = ()):
         self._protocol = protocol
@@ -61,21 +67,25 @@ class Wire:
         self._seen = np.zeros(clients, dtype=np.int64)  # steps that each client has
         self._sums = np.zeros((len(sizes) if protocol.pool else 0, protocol.pool))  # fedkseed's accumulators
 
-    def round(self, step: Step, participants: Sequence[int]) -> NDArray[np.int64]:
-        """Bytes down [C] to the participants of a round, its own step included."""
-        members = np.asarray(participants)
-        down = self._dense(step, members) if self._protocol.dense else self._steps(step, members)
-        self._seen[members] = step.round + 1
+    def download(self, clients: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes [C] of what chosen clients download; from now on they have all steps so far."""
+        members = np.asarray(clients, dtype=np.int64)
+        seen = self._seen[members]
+        if self._protocol.dense:
+            down = np.array([NUMBER * self._sizes[self._changed > steps].sum() for steps in seen])
+        else:
+            down = self._sent[-1] - np.asarray(self._sent)[seen]
+        if self._protocol.pool:
+            down = np.minimum(down, NUMBER * self._protocol.pool * len(np.unique(self._sums, axis=0)))
+        self._seen[members] = len(self._sent) - 1
         return np.asarray(down + 2 * self._protocol.drawn, dtype=np.int64)
 
-    def _dense(self, step: Step, members: NDArray[np.int64]) -> NDArray[np.int64]:
-        self._changed[step.moved()] = step.round + 1
-        return np.array([NUMBER * self._sizes[self._changed > seen].sum() for seen in self._seen[members]])
-
-    def _steps(self, step: Step, members: NDArray[np.int64]) -> NDArray[np.int64]:
-        self._sent.append(self._sent[-1] + step_bytes(step, len(members), self._protocol))
-        down = self._sent[-1] - np.asarray(self._sent)[self._seen[members]]
+    def add(self, step: Step, reports: int) -> None:
+        """The next step, made of so many reports."""
+        if self._protocol.dense:
+            self._changed[step.moved()] = step.round + 1
+            self._sent.append(0)
+        else:
+            self._sent.append(self._sent[-1] + step_bytes(step, reports, self._protocol))
         if isinstance(step, SharedStep) and step.pool is not None:
             self._sums[:, step.pool] += step.lr * step.coefficients
-            down = np.minimum(down, NUMBER * self._protocol.pool * len(np.unique(self._sums, axis=0)))
-        return np.asarray(down, dtype=np.int64)

@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, LedgerWriter, Step, read_ledger
 from zorba_ray.methods import METHODS
@@ -18,10 +17,7 @@ from zorba_ray.methods.fedkseed import History
 from zorba_ray.rounds.allocator import Allocated, Allocator
 from zorba_ray.rounds.plan import Report, RoundPlan, plan_round
 from zorba_ray.rounds.tally import Tally
-
-
-class Diverged(ConfigError):
-    """The run went wrong; the ledger ends at the last good round."""
+from zorba_ray.world.world import Diverged, Judged, World, step_of
 
 
 class Backend(Protocol):
@@ -40,9 +36,9 @@ class Backend(Protocol):
 @dataclass(frozen=True)
 class RoundDone:
     plan: RoundPlan
-    reports: list[Report]
+    judged: Judged
     step: Step
-    loss: float
+    loss: float  # NaN where nobody was counted
 
 
 @dataclass(frozen=True)
@@ -60,14 +56,16 @@ def train(
     backend: Backend,
     ledger: LedgerWriter,
     allocator: Allocator,
+    world: World,
     weights: NDArray[np.float64],
     first_loss: float | None = None,
     evaluated: frozenset[int] = frozenset(),
 ) -> Iterator[RoundDone | Evaluated | Allocated]:
     """Go on from the ledger's end to the last round, yielding what happens. Stop between rounds at will.
 
-    `weights` are the clients' weights w [N]; of a resumed run, `first_loss` is that of round 0 and `evaluated` the
-    numbers of rounds after which it was evaluated.
+    `world` has lived through the ledger's rounds; `weights` are the clients' weights w [N]; of a resumed run,
+    `first_loss` is that of the first round that had any, and `evaluated` the numbers of rounds after which it was
+    evaluated.
     """
     method = METHODS[config.method]
     history = None
@@ -78,17 +76,19 @@ def train(
     for t in range(ledger.rounds, config.rounds):
         if allocator.is_due(t):
             yield allocator.allocate(t, backend)
-        plan, active = plan_round(config, t, history.chances() if history else None), allocator.active_in(t)
-        reports = backend.probe(plan, active)
-        loss = mean_loss(reports, weights)
-        first_loss = loss if first_loss is None else first_loss
-        _refuse_divergence(config, t, loss, first_loss, reports)
-        step = method.step(plan, reports, active, weights)
+        chosen = world.begin(t)
+        plan = plan_round(config, t, chosen.reporting, history.chances() if history else None)
+        judged = world.judge(chosen, backend.probe(plan, allocator.active_in(t)) if chosen.reporting else [])
+        loss = mean_loss(judged.counted, weights)
+        first_loss = loss if first_loss is None and judged.counted else first_loss
+        _refuse_divergence(config, t, loss, first_loss)
+        step = step_of(config, judged, plan, method.step, allocator.active_in, weights)
         ledger.append(Entry(step, loss))
+        world.end(judged, step)
         if history:
             history.add(step)
         backend.apply(step)
-        yield RoundDone(plan, reports, step, loss)
+        yield RoundDone(plan, judged, step, loss)
         if is_due(config, t + 1):
             yield _evaluated(t + 1, backend.evaluate())
 
@@ -99,21 +99,18 @@ def is_due(config: Config, rounds: int) -> bool:
 
 
 def mean_loss(reports: Sequence[Report], weights: NDArray[np.float64]) -> float:
-    """Participants' losses, averaged with their weights, one after the other."""
+    """Participants' losses, averaged with their weights, one after the other; NaN without participants."""
+    if not reports:
+        return math.nan
     total = sum(float(weights[report.client]) for report in reports)
     return sum(float(weights[report.client]) * report.loss for report in reports) / total
 
 
-def _refuse_divergence(config: Config, t: int, loss: float, first: float, reports: Sequence[Report]) -> None:
-    strange = [report.client for report in reports if not np.isfinite(report.scalars).all()]
-    if not math.isfinite(loss) or strange:
-        who = f"client {strange[0]} reported a scalar that is not finite" if strange else "the loss is not finite"
-        raise Diverged(f"diverged at round {t}: {who}; the ledger keeps the {t} good rounds. Lower step.lr or zo.mu")
-    limit = config.guard.loss_multiple * first
-    if loss > limit:
+def _refuse_divergence(config: Config, t: int, loss: float, first: float | None) -> None:
+    if first is not None and loss > config.guard.loss_multiple * first:
         raise Diverged(
             f"diverged at round {t}: the mean loss {loss:.4g} exceeds {config.guard.loss_multiple:g} times that of "
-            f"round 0 ({first:.4g}); the ledger keeps the {t} good rounds. Lower step.lr (now {config.step.lr:g})"
+            f"the first ({first:.4g}); the ledger keeps the {t} good rounds. Lower step.lr (now {config.step.lr:g})"
         )
 
 

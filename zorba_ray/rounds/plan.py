@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config, StepConfig
 from zorba_ray.noise import Direction, Domain, generator
-from zorba_ray.world.participation import wanted
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,20 @@ def nothing_from(client: int, status: str) -> Report:
     return Report(client, np.zeros(0, np.float32), math.nan, 0, 0, 0.0, 0.0, status=status)
 
 
-def plan_round(config: Config, round: int, chances: NDArray[np.float64] | None = None) -> RoundPlan:
+def plan_round(
+    config: Config, round: int, participants: Sequence[int] = (), chances: NDArray[np.float64] | None = None
+) -> RoundPlan:
     """A round's plan depends on the config and the round's number only, so any round can be planned at any time.
 
-    `chances` of the pool's directions are the one exception: they follow from the ledger (`methods.fedkseed.History`).
+    Two exceptions are given: `participants`, whom the simulated world chooses (`world.world`), and the `chances` of the
+    pool's directions, which follow from the ledger (`methods.fedkseed.History`).
     """
-    count = config.clients.count
     return RoundPlan(
         method=config.method,
         seed=config.seed,
         round=round,
         lr=learning_rate(config.step, round, config.rounds),
-        participants=draw_participants(config.seed, round, count, wanted(config.participation, count)),
+        participants=tuple(participants),
         directions=config.zo.directions,
         mu=config.zo.mu,
         shared=config.zo.shared,

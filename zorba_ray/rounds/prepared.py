@@ -26,6 +26,7 @@ class Outline:
     instance: Instance
     budgets: Budgets
     weights: NDArray[np.float64]  # w [N]
+    samples: NDArray[np.float64]  # examples of each client, [N]
     columns: list[int | None]  # of the model's stages
     test_examples: int
     notes: list[str]  # what the user should know before the first round

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,11 @@ from zorba_ray.rounds.accounting import Wire, protocol_of
 from zorba_ray.rounds.allocator import Allocated, store
 from zorba_ray.rounds.folder import CONFIG, LEDGER, refuse_used_folder
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
-from zorba_ray.rounds.plan import Report, plan_round
+from zorba_ray.rounds.plan import Report
 from zorba_ray.rounds.prepared import Prepared
+from zorba_ray.rounds.recall import recall
+from zorba_ray.world.privacy import accountant_of
+from zorba_ray.world.world import Fate, World
 
 
 class Session:
@@ -53,14 +56,17 @@ class Session:
         self.writer = RecordWriter(folder / FOLDER)
         entries = read_ledger(folder / LEDGER).entries
         self.steps: list[Step] = [entry.step for entry in entries]
-        self._first_loss = entries[0].loss if entries else None
+        self._first_loss = next((entry.loss for entry in entries if math.isfinite(entry.loss)), None)
         self._statistics: list[ClientRecord] = []
         self.statuses: Counter[str] = Counter()  # of the clients' reports in this sitting
         self._evaluated = frozenset(rounds_of(table(folder), "evaluation"))
         sizes = [block.size for block in prepared.outline.header.blocks]
-        self._wire = Wire(config.clients.count, protocol_of(config), sizes)
-        for step in self.steps:
-            self._wire.round(step, plan_round(config, step.round).participants)
+        wire = Wire(config.clients.count, protocol_of(config), sizes)
+        self.world = World(config, prepared.outline.budgets, prepared.outline.samples, wire)
+        self._accountant = accountant_of(config)
+        if self._accountant is not None:
+            self.notes.append(f"privacy: δ = {config.privacy.delta:g}, {self._accountant.assumption}")
+        recall(self.world, self.steps, table(folder))
 
     def _rewind(self) -> None:
         """Go back to the last round of which both the ledger and the records are on disk; later ones are done again."""
@@ -81,11 +87,11 @@ class Session:
             yield from describe(allocator.plan_in(self.ledger.rounds))
         started = time.perf_counter()
         past = self._first_loss, self._evaluated
-        for event in train(self.config, backend, self.ledger, allocator, weights, *past):
+        for event in train(self.config, backend, self.ledger, allocator, self.world, weights, *past):
             if isinstance(event, Allocated):
                 store(event, self.folder)
-                none = [0] * len(event.reports)
-                self._statistics = self._client_records(event.round, event.reports, none, "statistics")
+                probed = [Fate(report.client, "statistics", report, 0, None, False) for report in event.reports]
+                self._statistics = self._client_records(event.round, probed)
                 yield from describe(event.plan)
             elif isinstance(event, Evaluated):
                 evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples)
@@ -101,51 +107,64 @@ class Session:
 
     def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[ClientRecord]]:
         """A round's records. Probes for statistics, if any, count with the round that they precede."""
-        plan = event.plan
-        down = self._wire.round(event.step, plan.participants)
+        plan, judged = event.plan, event.judged
         probed, self._statistics = self._statistics, []
-        clients = probed + self._client_records(plan.round, event.reports, down.tolist(), "ok")
-        scalars = np.stack([report.scalars for report in event.reports]).astype(np.float64)
+        clients = probed + self._client_records(plan.round, judged.fates)
+        scalars = np.concatenate([np.zeros(0), *(report.scalars for report in judged.counted)])
         record = RoundRecord(
             round=plan.round,
             loss=event.loss,
             lr=plan.lr,
-            participants=len(plan.participants),
+            participants=len(judged.fates),
             bytes_up=sum(client.bytes_up for client in clients),
-            bytes_down=int(down.sum()),
+            bytes_down=sum(client.bytes_down for client in clients),
             seconds=seconds,
             step_norm=step_norm(event.step, [block.size for block in self.prepared.outline.header.blocks]),
             scalar_mean=moments(scalars)[0],
             scalar_std=moments(scalars)[1],
+            reported=len(judged.counted),
+            late=judged.count("late"),
+            dropped=judged.count("dropped"),
+            excluded=len(judged.fates) - judged.count("ok", "late", "dropped"),
+            stale=len(judged.arrived),
+            virtual_seconds=judged.now,
+            epsilon=self._accountant.epsilon(plan.round + 1) if self._accountant else None,
         )
         return record, clients
 
-    def _client_records(self, round: int, reports: list[Report], down: list[int], status: str) -> list[ClientRecord]:
+    def _client_records(self, round: int, fates: Sequence[Fate]) -> list[ClientRecord]:
         prepared = self.prepared
         active = prepared.allocator.active_in(round)
         used = prepared.allocator.instance.vram.of(active)
-        return [
-            ClientRecord(
-                round=round,
-                client=report.client,
-                budget_class=prepared.outline.budgets.names[prepared.outline.budgets.class_of[report.client]],
-                budget_bytes=int(prepared.outline.budgets.bytes[report.client]),
-                predicted_bytes=int(used[report.client]),
-                active_blocks=int(active[report.client].sum()),
-                samples=report.examples,
-                loss=report.loss,
-                scalar_mean=moments(report.scalars)[0],
-                scalar_std=moments(report.scalars)[1],
-                scalars=report.scalars.tolist(),
-                forwards=report.block_evaluations,
-                flops=report.flops,
-                bytes_up=report.upload,
-                bytes_down=received,
-                seconds=report.seconds,
-                status=status,
+        records = []
+        for fate in fates:
+            n = fate.client
+            report = fate.report or silence(n, int(prepared.outline.samples[n]))
+            mean, deviation = moments(report.scalars)
+            records.append(
+                ClientRecord(
+                    round=round,
+                    client=n,
+                    budget_class=prepared.outline.budgets.names[prepared.outline.budgets.class_of[n]],
+                    budget_bytes=int(prepared.outline.budgets.bytes[n]),
+                    predicted_bytes=int(used[n]),
+                    active_blocks=int(active[n].sum()),
+                    samples=report.examples,
+                    loss=report.loss,
+                    scalar_mean=mean,
+                    scalar_std=deviation,
+                    scalars=report.scalars.tolist(),
+                    forwards=report.block_evaluations,
+                    flops=report.flops,
+                    bytes_up=report.upload,
+                    bytes_down=fate.download,
+                    seconds=report.seconds,
+                    status=fate.status,
+                    virtual_seconds=fate.seconds,
+                    lied=fate.lied,
+                )
             )
-            for report, received in zip(reports, down, strict=True)
-        ]
+        return records
 
     def finish(
         self,
@@ -186,6 +205,11 @@ def rounds_of(records: pa.Table, kind: str) -> list[int]:
     """The rounds of all records of a kind."""
     found: list[int] = records.filter(pc.equal(records["kind"], kind))["round"].to_pylist()
     return found
+
+
+def silence(client: int, samples: int) -> Report:
+    """What is known of a client that dropped out: it has done and sent nothing."""
+    return Report(client, np.zeros(0, dtype=np.float32), math.nan, samples, 0, 0.0, 0.0)
 
 
 def moments(scalars: NDArray[Any]) -> tuple[float, float]:
