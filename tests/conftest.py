@@ -20,9 +20,9 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
-    """One Ray on this machine for all tests that want one."""
+    """One Ray on this machine for all tests of a module that want one (other modules join clusters of their own)."""
     import logging
 
     import ray
