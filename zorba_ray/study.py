@@ -44,10 +44,12 @@ def run(command: Command) -> int:
 
     going_on = command.flags.get("--resume") or command.flags.get("--tables")
     if going_on:
-        if command.config_path or command.overrides:
+        if command.config_path or command.overrides or command.more:
             raise ConfigError("a study that was begun keeps its spec; give only its folder")
         folder = Path(going_on)
         study = resumed(folder)
+    elif command.more:
+        raise ConfigError(f"{command.more[0]!r} comes after the study {command.config_path!r}: there is only one study")
     elif command.config_path:
         study = load_study(find_study(command.config_path), command.overrides)
         folder = Path(study.out or f"runs/{study.name}-{datetime.now():%Y%m%d-%H%M%S}")

@@ -59,7 +59,8 @@ class Comparison:
     cell: Cell
     choice: Choice | None
     sweep: list[Result]
-    finals: list[Result]
+    finals: list[Result]  # those that are results: ok, diverged, infeasible
+    failed: list[Result]  # faults of the program, to be done again; they count for nothing
 
 
 def collect(study: Study, cells: Sequence[Cell], folder: Path) -> list[Comparison]:
@@ -69,7 +70,9 @@ def collect(study: Study, cells: Sequence[Cell], folder: Path) -> list[Compariso
         choice = choice_of(study, cell, folder)
         runs = final_runs(study, cell, choice.rate) if choice else []
         sweep = [result for run in sweep_runs(study, cell) if (result := read_result(run, folder))]
-        found.append(Comparison(cell, choice, sweep, [r for run in runs if (r := read_result(run, folder))]))
+        finals = [result for run in runs if (result := read_result(run, folder))]
+        failed = [result for result in (*sweep, *finals) if result.status == "failed"]
+        found.append(Comparison(cell, choice, sweep, [r for r in finals if r.status != "failed"], failed))
     return found
 
 
@@ -100,10 +103,10 @@ def curve_of(records: pa.Table, clients: int) -> dict[str, Floats]:
     reports = records.filter(pc.equal(records["kind"], "client"))
     done = column(evaluations, "round")
     count = rounds.num_rows
+    last = np.minimum(done.astype(np.int64), count)
 
     def so_far(per_round: Floats) -> Floats:
-        sums = np.concatenate([[0.0], np.cumsum(per_round)])
-        return np.asarray(sums[np.minimum(done.astype(np.int64), count)])
+        return np.asarray(np.concatenate([[0.0], np.cumsum(per_round)])[last])
 
     def of_clients(name: str) -> Floats:
         at, values = column(reports, "round").astype(np.int64), column(reports, name)
@@ -121,7 +124,7 @@ def curve_of(records: pa.Table, clients: int) -> dict[str, Floats]:
         "numbers_up": up / NUMBER,
         "flops": so_far(of_clients("flops")),
         "backward_flops": so_far(backward),
-        "virtual_seconds": so_far(column(rounds, "virtual_seconds")),
+        "virtual_seconds": np.concatenate([[0.0], column(rounds, "virtual_seconds")])[last],
         "seconds": so_far(column(rounds, "seconds")),
     }
 

@@ -109,10 +109,13 @@ def lift(config: Config, budget: str) -> Config:
 
 
 def sweep_runs(study: Study, cell: Cell) -> list[Run]:
-    """One run for every rate, on the sweep's seed, judged by the examples set aside. A single rate needs no sweep."""
+    """One run for every rate, on the sweep's seed, judged by the examples set aside. A single rate needs no sweep.
+
+    No longer than the final runs: arms whose rounds are few and dear are swept over all of them.
+    """
     if len(cell.rates) == 1:
         return []
-    rounds = study.tuning.rounds or cell.config.rounds
+    rounds = min(study.tuning.rounds or cell.config.rounds, cell.config.rounds)
     evaluation = replace(cell.config.evaluation, data="validation", examples=0, every=rounds)
     config = replace(cell.config, rounds=rounds, evaluation=evaluation)
     return [make_run(study, cell, "sweep", rate, study.tuning.seed, config) for rate in cell.rates]

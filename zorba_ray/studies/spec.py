@@ -51,7 +51,7 @@ class Tuning:
 
     factors: list[float] = field(default_factory=lambda: [0.1, 0.3, 1.0, 3.0, 10.0])  # of the arm's centre
     seed: int = 1000
-    rounds: int = 0  # 0: as many as the arm's final runs
+    rounds: int = 0  # of every arm, but no more than its final runs have; 0: as many as those
     metric: str = "loss"  # which is best at the end of the sweep: accuracy, or loss
     key: str = "step.lr"
 

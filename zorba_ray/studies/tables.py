@@ -78,7 +78,7 @@ def rate_text(each: Comparison) -> str:
 
 def failure(each: Comparison) -> str:
     """Why there is nothing to show."""
-    statuses = {result.status for result in (*each.sweep, *each.finals)}
+    statuses = {result.status for result in (*each.sweep, *each.finals, *each.failed)}
     return " / ".join(sorted(statuses - {"ok"})) or "not finished"
 
 
@@ -174,7 +174,8 @@ def notes_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
             notes.append("budgets lifted so that every client may tune every block")
         if each.choice is not None and each.choice.edge:
             notes.append(f"learning rate at the {each.choice.edge} that was tried: a better one may lie beyond")
-        for phase, results in (("sweep", each.sweep), ("final", each.finals)):
+        finals = [*each.finals, *(result for result in each.failed if result.run.phase == "final")]
+        for phase, results in (("sweep", each.sweep), ("final", finals)):
             for status in sorted({r.status for r in results} - {"ok"}):
                 which = [r for r in results if r.status == status]
                 why = which[0].message.splitlines()[0] if which[0].message else ""

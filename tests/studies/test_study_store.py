@@ -1,0 +1,91 @@
+"""Which runs count as done, and what a folder's records come to."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zorba_ray.results.schema import ClientRecord, EvaluationRecord, RoundRecord, to_table
+from zorba_ray.studies.carry import Carried
+from zorba_ray.studies.collect import curve_of
+from zorba_ray.studies.plan import cells, final_runs, sweep_runs
+from zorba_ray.studies.spec import Arm, Study, Tuning
+from zorba_ray.studies.store import choice_of, keep, outcome_of
+
+STUDY = Study(
+    set=["task.validation_examples=50"], arms=[Arm(name="one")], seeds=[0], tuning=Tuning([1.0, 2.0, 3.0]),
+)  # fmt: skip
+
+
+def test_what_is_kept_is_done_and_a_failed_run_is_done_again(tmp_path: Path) -> None:
+    (cell,) = cells(STUDY)
+    run, other = sweep_runs(STUDY, cell)[:2]
+    assert outcome_of(run, tmp_path) is None
+    for status, done in (("failed", False), ("ok", True), ("diverged", True), ("infeasible", True)):
+        keep(run, Carried(status, "why", 1.5, {"records/x": b"y"}), tmp_path)
+        outcome = outcome_of(run, tmp_path)
+        assert (outcome is not None) == done
+        assert outcome is None or (outcome.status, outcome.message, outcome.seconds) == (status, "why", 1.5)
+    assert (tmp_path / run.folder / "records" / "x").read_bytes() == b"y"
+    assert outcome_of(other, tmp_path) is None
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_run_with_another_config_is_not_done(tmp_path: Path) -> None:
+    (cell,) = cells(STUDY)
+    keep(final_runs(STUDY, cell, 1.0)[0], Carried("ok", "", 1.0, {}), tmp_path)
+    changed = Study(set=[*STUDY.set, "zo.mu=0.5"], arms=STUDY.arms, seeds=[0], tuning=STUDY.tuning)
+    (other,) = cells(changed)
+    assert outcome_of(final_runs(STUDY, cell, 1.0)[0], tmp_path) is not None
+    assert outcome_of(final_runs(changed, other, 1.0)[0], tmp_path) is None
+
+
+def test_a_torn_outcome_is_not_done(tmp_path: Path) -> None:
+    (cell,) = cells(STUDY)
+    run = sweep_runs(STUDY, cell)[0]
+    keep(run, Carried("ok", "", 1.0, {}), tmp_path)
+    (tmp_path / run.folder / "outcome.json").write_text('{"status": "o')
+    assert outcome_of(run, tmp_path) is None
+
+
+def test_no_rate_is_chosen_where_none_worked(tmp_path: Path) -> None:
+    (cell,) = cells(STUDY)
+    for run in sweep_runs(STUDY, cell):
+        keep(run, Carried("infeasible", "too small", 0.1, {}), tmp_path)
+    assert choice_of(STUDY, cell, tmp_path) is None
+
+
+def record(kind: Any, **values: Any) -> Any:
+    """A record with 0 or '' wherever nothing is said."""
+    blanks: dict[str, Any] = {"str": "", "bool": False, "list[float]": []}
+    blank = {f.name: blanks.get(str(f.type), 0) for f in dataclasses.fields(kind)}
+    return kind(**{**blank, **values})
+
+
+COSTS = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000)), min_size=1, max_size=8)
+
+
+@given(COSTS, st.integers(1, 3), st.integers(1, 5))
+def test_costs_are_sums_of_the_rounds_before_an_evaluation(
+    rounds: list[tuple[int, int, int]], every: int, clients: int
+) -> None:
+    records: list[Any] = []
+    for t, (up, down, work) in enumerate(rounds):
+        records.append(record(RoundRecord, round=t, bytes_up=up, bytes_down=down, seconds=1.0))
+        records += [record(ClientRecord, round=t, client=n, flops=work, status="ok") for n in range(clients)]
+    due = [t for t in range(len(rounds) + 1) if t % every == 0 or t == len(rounds)]
+    records += [record(EvaluationRecord, round=t, accuracy=0.5, loss=float(t), examples=9) for t in due]
+    curve = curve_of(to_table(records), clients)
+    assert curve["rounds"].tolist() == curve["loss"].tolist() == curve["seconds"].tolist() == due
+    for i, t in enumerate(due):
+        up, down, work = (sum(row[k] for row in rounds[:t]) for k in range(3))
+        assert (curve["bytes_up"][i], curve["bytes_down"][i], curve["flops"][i]) == (up, down, clients * work)
+        assert curve["bytes_per_client"][i] == pytest.approx((up + down) / clients)
+        assert curve["numbers_up"][i] == up / 4
+    assert not np.isnan(curve["backward_flops"]).any()
