@@ -199,8 +199,9 @@ class Pool:
 
 
 def first_line(error: BaseException) -> str:
-    """What happened, without Ray's tracebacks: the last line of an exception in an actor, else the first."""
+    """What happened, without Ray's tracebacks: the last line of an exception in an actor (its start included), else the
+    first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    return lines[-1] if isinstance(error, RayTaskError) else lines[0]
+    return lines[-1] if isinstance(error, RayTaskError) or "creation task" in lines[0] else lines[0]
