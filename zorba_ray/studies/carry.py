@@ -49,9 +49,9 @@ def simulate(config: Config, folder: Path, device: str) -> tuple[str, str]:
 
     from zorba_ray.results.summary import environment
     from zorba_ray.rounds.local import LocalBackend
-    from zorba_ray.rounds.loop import Diverged
     from zorba_ray.rounds.prepare import build_host, prepare
     from zorba_ray.rounds.session import Session
+    from zorba_ray.world.world import Diverged
 
     torch.set_num_threads(1)
     started = time.perf_counter()
