@@ -5,10 +5,12 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.results.schema import EvaluationRecord, RoundRecord
 from zorba_ray.results.summary import Summary
@@ -68,11 +70,12 @@ class Driver:
         """Rounds for a breath's time and what came of them; empty when the run is done."""
         until = time.perf_counter() + BREATH
         happened: list[RoundRecord | EvaluationRecord | str] = []
-        for event in self._events:
-            happened.append(event)
-            self.metrics.observe(event, self.session.statuses, len(self.backend.pool.faults))
-            if time.perf_counter() > until:
-                break
+        with writing_to(self.folder):
+            for event in self._events:
+                happened.append(event)
+                self.metrics.observe(event, self.session.statuses, len(self.backend.pool.faults))
+                if time.perf_counter() > until:
+                    break
         return happened
 
     def finish(self, interrupted: bool, stopped: str, seconds: float) -> Summary:
@@ -81,13 +84,26 @@ class Driver:
         from zorba_ray.results.summary import environment
 
         self.session.notes += self.backend.pool.faults
-        summary = self.session.finish(
-            placement=self.placement.kind,
-            environment=environment(self.config.runtime.threads),
-            model_sha256=self.backend.digest(),
-            seconds=seconds,
-            interrupted=interrupted,
-            stopped=stopped,
-        )
-        write_report(self.folder)
+        with writing_to(self.folder):
+            summary = self.session.finish(
+                placement=self.placement.kind,
+                environment=environment(self.config.runtime.threads),
+                model_sha256=self.backend.digest(),
+                seconds=seconds,
+                interrupted=interrupted,
+                stopped=stopped,
+            )
+            write_report(self.folder)
         return summary
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """A full disk is the user's to mend: one line. What is in the ledger by then is whole."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {folder}: {error.strerror or error}; the rounds in its ledger are whole. Make room, then "
+            f"go on by --resume {folder}"
+        ) from None
