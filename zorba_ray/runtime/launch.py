@@ -138,6 +138,15 @@ def alive_nodes() -> set[str]:
     return {str(node["NodeID"]) for node in cluster_nodes() if node["Alive"]}
 
 
+def emptiest_node(carried: Counter[str]) -> str:
+    """Where the next actor that reserves nothing goes, by the CPUs of the nodes: Ray would choose at random, the head
+    of a cluster that offers no CPU included."""
+    nodes = [node for node in cluster_nodes() if node["Alive"]]
+    cpus = {str(node["NodeID"]): float(node["Resources"].get("CPU", 0)) for node in nodes}
+    offering = {node: count for node, count in cpus.items() if count} or dict.fromkeys(cpus, 1.0)
+    return min(offering, key=lambda node: ((carried[node] + 1) / offering[node], node))
+
+
 def starter(
     cpu_share: float, threads: int, device: str, strategies: Sequence[Any], contexts: Sequence[int]
 ) -> Callable[[Slot], Any]:
@@ -146,6 +155,7 @@ def starter(
     remote = ray.remote(ClientActor)
     namespace = f"zorba-{uuid.uuid4().hex[:8]}"  # runs on one cluster do not collide
     starts: Counter[str] = Counter()
+    carried: Counter[str] = Counter()
 
     def start(slot: Slot) -> Any:
         starts[slot.name] += 1
@@ -156,6 +166,10 @@ def starter(
         if slot.gpu is not None:
             options |= {"num_gpus": slot.share, "scheduling_strategy": strategies[slot.gpu]}
             context = contexts[slot.gpu]
+        elif not cpu_share:
+            node = emptiest_node(carried)
+            carried[node] += 1
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
         caps = dict(zip(slot.clients, slot.caps, strict=False)) if slot.caps else {}
         return remote.options(**options).remote(threads, device, caps, context)
 
