@@ -1,0 +1,170 @@
+"""What travels: messages that say everything, in the bytes that are counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zeroth_runs import config_of, host_of, run
+from zeroth_toy import plan_of, run_round, start
+
+from zorba_ray.config.schema import Config
+from zorba_ray.ledger import PrivateStep, SharedStep
+from zorba_ray.ledger.wire import (
+    decode_indices,
+    decode_private,
+    decode_rows,
+    encode_indices,
+    encode_private,
+    encode_rows,
+    encode_shared,
+    layout_from,
+    layout_of,
+)
+from zorba_ray.methods.fedkseed import draws, upload
+from zorba_ray.methods.fedspzo import split_of
+from zorba_ray.results.stream import table
+from zorba_ray.rounds.accounting import Wire, protocol_of
+from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.prepare import prepare
+
+ROOMY = "clients.budgets.classes=[{name: all, budget: 16 MiB}]"
+
+
+def client_rows(folder: Path) -> list[dict[str, object]]:
+    return [row for row in table(folder).to_pylist() if row["kind"] == "client"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    active=st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=3, max_size=3),
+    method=st.sampled_from(["zorba", "decomfl", "fedspzo"]),
+    per_client=st.booleans(),
+    form=st.sampled_from(["joint", "sequential"]),
+)
+def test_a_receiver_who_knows_the_allocation_decodes_the_step(
+    active: list[list[bool]], method: str, per_client: bool, form: str
+) -> None:
+    """The sender sees equal rows; the receiver derives them from a[n, l] and the participants."""
+    rows = np.array(active)
+    plan = plan_of(method, local_steps=2, split_per_client=per_client, form=form)
+    step, _ = run_round(plan, start(), rows, np.array([1.0, 2.0, 3.0]))
+    assert isinstance(step, SharedStep)
+    forks = plan.forks if method == "fedspzo" else 1
+    parts = split_of(plan).parts(rows) if method == "fedspzo" else rows.astype(np.int8)
+    c = step.coefficients
+    message = encode_rows(c, layout_of(c, forks))
+    found = decode_rows(message, layout_from(parts, forks), c.shape[1])
+    assert found.tobytes() == c.tobytes()
+    distinct = {column.tobytes(): column for column in parts.T if column.any()}
+    widths = [c.shape[1] // (plan.forks if forks > 1 and column.max() == 1 else 1) for column in distinct.values()]
+    assert len(message) == 4 * sum(widths)
+
+
+def test_private_scalars_come_back() -> None:
+    plan = plan_of("fedzo", shared=False, local_steps=2)
+    step, _ = run_round(plan, start(), np.ones((3, 4), dtype=bool), np.ones(3))
+    assert isinstance(step, PrivateStep)
+    clients, scalars = decode_private(encode_private(step), columns=8)
+    assert (clients == step.clients).all() and scalars.tobytes() == step.scalars.tobytes()
+
+
+@given(size=st.integers(1, 70_000), data=st.data())
+def test_indices_come_back_in_the_smaller_form(size: int, data: st.DataObject) -> None:
+    size = min(size, 2**16)
+    index = sorted(data.draw(st.sets(st.integers(0, size - 1), max_size=40)))
+    message = encode_indices(np.array(index, dtype=np.int32), size)
+    assert decode_indices(message, size).tolist() == index
+    assert len(message) == 4 + min(2 * len(index), -(-size // 8))
+
+
+def test_decomfl_costs_twenty_bytes_each_way(tmp_path: Path) -> None:
+    """P = 5, one local step, all blocks: 20 B up; 20 B down for each round since the client was last here."""
+    config = config_of(ROOMY, "rounds=4", "participation.clients=2", presets=("decomfl",))
+    run(prepare(config), tmp_path)
+    have = [0] * 4
+    for row in client_rows(tmp_path):
+        assert row["bytes_up"] == 20
+        assert row["bytes_down"] == 20 * (row["round"] - have[row["client"]])
+        have[row["client"]] = row["round"]
+
+
+def test_fedzo_sends_four_bytes_a_number(tmp_path: Path) -> None:
+    """Up the client's active blocks, down those that changed since it was last here."""
+    config = config_of("method=fedzo", "zo.shared=false", "zo.local_steps=2", "participation.clients=2", "rounds=4")
+    prepared = prepare(config)
+    run(prepared, tmp_path)
+    active = prepared.allocator.active_in(0)
+    sizes = np.array([block.size for block in prepared.outline.header.blocks])
+    rows = client_rows(tmp_path)
+    changed = [np.any(active[[row["client"] for row in rows if row["round"] == t]], axis=0) for t in range(4)]
+    have = [0] * 4
+    for row in rows:
+        n, t = row["client"], row["round"]
+        assert row["bytes_up"] == 4 * sizes[active[n]].sum()
+        assert row["bytes_down"] == 4 * sizes[np.any([np.zeros(6, bool), *changed[have[n] : t]], axis=0)].sum()
+        have[n] = t
+
+
+def kseed(draw: str) -> Config:
+    return config_of("zo.local_steps=200", "zo.directions=1", f"pool.draw={draw}", "method=fedkseed")
+
+
+def test_fedkseed_stays_below_18_kilobytes_however_much_was_missed() -> None:
+    config, clients = kseed("uniform"), 10
+    wire = Wire(clients, protocol_of(config), [100] * 6)
+    rng = np.random.default_rng(0)
+    for t in range(30):
+        drawn = np.unique(np.concatenate([draws(plan_round(config, t), n, 200) for n in range(1, clients)]))
+        c = np.tile(rng.standard_normal(len(drawn)).astype(np.float32), (6, 1))
+        wire.add(SharedStep(t, 1e-3, c, per=1, pool=drawn.astype(np.int32)), clients - 1)
+        down = wire.download(range(1, clients))
+        assert (down == 4 * len(drawn)).all()
+    (late,) = wire.download([0])
+    assert late == 4 * 4096
+    up = len(upload(plan_round(config, 30), 0, np.ones(200, dtype=np.float32)))
+    assert up <= 800 and late + up < 18_000
+
+
+def test_pro_draws_travel() -> None:
+    """The server draws: a participant gets its own indices, and with a step those that the others drew."""
+    config = kseed("pro")
+    assert protocol_of(config).drawn == 200
+    pool = np.arange(0, 4096, 8, dtype=np.int32)
+    c = np.ones((6, len(pool)), dtype=np.float32)
+    ones = np.ones(len(pool))
+    step = SharedStep(0, 1.0, c, per=1, pool=pool, amplitudes=ones.astype(np.float32), drawn=ones.astype(np.int32))
+    message = encode_shared(step, pool=4096)
+    assert (decode_indices(message, 4096) == pool).all()
+    assert len(message) == 4 + 512 + 4 * len(pool)
+    wire = Wire(2, protocol_of(config), [1] * 6)
+    assert wire.download([0]).tolist() == [400]
+    wire.add(step, 2)
+    assert wire.download([0]).tolist() == [400 + len(message)]
+
+
+def test_reports_carry_the_length_of_their_messages() -> None:
+    active = np.array([[True, False, True, True, False, False]])
+    for overrides, expected in (
+        (["method=zorba", "zo.directions=3"], 12),
+        (["method=decomfl", "zo.directions=3", "zo.local_steps=2"], 24),
+        (["method=fedspzo", "zo.directions=4"], 16),
+        (["method=fedspzo", "zo.directions=4", "split.form=sequential"], 24),
+        (["method=fedkseed", "pool.size=1", "zo.local_steps=3"], 4),
+    ):
+        host = host_of(*overrides)
+        assert host.probe(plan_round(host.config, 0, (0,)), [0], active)[0].upload == expected
+
+
+@pytest.mark.parametrize("method", ["zorba", "fedspzo"])
+def test_a_downlink_never_exceeds_relayed_scalars(method: str) -> None:
+    """A client that knows who took part can compute the step from everybody's scalars."""
+    config = config_of(f"method={method}", "zo.directions=4")
+    protocol = protocol_of(config)
+    wire = Wire(4, protocol, [10] * 6)
+    c = np.arange(1, 25, dtype=np.float32).reshape(6, 4)
+    wire.add(SharedStep(0, 1.0, c), 2)
+    assert wire.download([0]).tolist() == [2 * 4 * 4]

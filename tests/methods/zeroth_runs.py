@@ -1,0 +1,60 @@
+"""Small runs of the embedded model in this process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from zorba_ray.config.load import load_config
+from zorba_ray.config.schema import Config
+from zorba_ray.config.validate import validate
+from zorba_ray.results.schema import EvaluationRecord, RoundRecord
+from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.rounds.host import Host
+from zorba_ray.rounds.local import LocalBackend
+from zorba_ray.rounds.prepare import Base, build_host, prepare
+from zorba_ray.rounds.prepared import Prepared
+from zorba_ray.rounds.session import Session
+
+SMALL = (
+    "clients.count=4", "rounds=3", "seed=5", "allocation.plan=cyclic", "clients.batch=4", "task.max_tokens=24",
+    "evaluation.every=100", "evaluation.examples=32", "guard.loss_multiple=1000",
+)  # fmt: skip
+
+
+def config_of(*overrides: str, presets: tuple[str, ...] = ()) -> Config:
+    config = load_config(None, [*SMALL, *overrides], presets)
+    validate(config)
+    return config
+
+
+@lru_cache(maxsize=1)
+def base() -> Base:
+    """Model and data are the same for all methods."""
+    return prepare(config_of()).base
+
+
+def host_of(*overrides: str) -> Host:
+    return build_host(replace(base(), config=config_of(*overrides)), "cpu")
+
+
+def run(
+    prepared: Prepared, folder: Path, resume: bool = False, stop_after: int | None = None
+) -> list[RoundRecord | EvaluationRecord]:
+    """Rounds and evaluations of a run, or of what is left of it."""
+    session = Session(prepared.config, prepared, folder, resume)
+    host = build_host(prepared.base, "cpu")
+    host.apply(session.steps)
+    found = []
+    for event in session.events(LocalBackend(host, prepared.test_examples)):
+        if isinstance(event, RoundRecord | EvaluationRecord):
+            found.append(event)
+        if isinstance(event, RoundRecord) and event.round + 1 == stop_after:
+            break
+    session.finish("cohort", {}, host.digest(), 1.0, interrupted=stop_after is not None, stopped="")
+    return found
+
+
+def ledger_of(folder: Path) -> bytes:
+    return (folder / LEDGER).read_bytes()
