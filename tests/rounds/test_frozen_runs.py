@@ -18,7 +18,8 @@ from zorba_ray.rounds.replay import replayed_model
 from zorba_ray.rounds.session import Session
 
 SMALL = ["rounds=2", "clients.count=4", "zo.directions=2", "task.train_examples=64", "task.test_examples=16",
-         "evaluation.every=2"]  # fmt: skip
+         "evaluation.every=2",
+         "clients.budgets.classes=[{name: all, share: 1, budget: 60 MiB}]"]  # fmt: skip
 
 
 class Grouped(LocalBackend):
@@ -41,13 +42,14 @@ def run(config: Config, folder: Path, backend: type[LocalBackend] = LocalBackend
     for _ in session.events(here):
         pass
     session.ledger.close()
+    session.writer.flush()
     return here.host.digest(), ledger_sha256(folder / "ledger.jsonl"), session.notes
 
 
 @pytest.mark.parametrize("trainable", ["lora", "full"])
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
 def test_a_run_on_few_bits_replays_and_does_not_depend_on_grouping(tmp_path: Path, kind: str, trainable: str) -> None:
-    keys = [*SMALL, f"model.trainable={trainable}", f"model.frozen={kind}", "allocation.plan=random"]
+    keys = [*SMALL, f"model.trainable={trainable}", f"model.frozen={kind}", "allocation.plan=one_each"]
     config = load_config(None, keys)
     digest, ledger, notes = run(config, tmp_path / "together")
     assert replayed_model(tmp_path / "together").sha256 == digest
@@ -57,7 +59,7 @@ def test_a_run_on_few_bits_replays_and_does_not_depend_on_grouping(tmp_path: Pat
 
 def test_what_is_frozen_in_few_bits_changes_what_clients_see(tmp_path: Path) -> None:
     ledgers = {
-        kind: run(load_config(None, [*SMALL, f"model.frozen={kind}", "allocation.plan=cyclic"]), tmp_path / kind)[1]
+        kind: run(load_config(None, [*SMALL, f"model.frozen={kind}", "allocation.plan=one_each"]), tmp_path / kind)[1]
         for kind in ("offload", "int8", "nf4")
     }
     assert len(set(ledgers.values())) == 3

@@ -8,14 +8,14 @@ from zorba_ray.allocation.budgets import Budgets, client_budgets
 from zorba_ray.allocation.feasibility import exactly
 from zorba_ray.allocation.instance import Instance, instance_from
 from zorba_ray.allocation.lexicographic import solve
-from zorba_ray.allocation.memory import ModelShape, VramModel, textbook, vram_model
+from zorba_ray.allocation.memory import ModelShape, VramModel, gradient_model, textbook, vram_model
 from zorba_ray.allocation.plan import Level, Plan, describe, rotated
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
 
 __all__ = [
     "NAMES", "Bound", "Budgets", "Instance", "Level", "ModelShape", "Plan", "VramModel", "alternative",
-    "client_budgets", "describe", "instance_from", "make_plan", "rotated", "textbook", "vram_model",
+    "client_budgets", "describe", "gradient_model", "instance_from", "make_plan", "rotated", "textbook", "vram_model",
 ]  # fmt: skip
 
 

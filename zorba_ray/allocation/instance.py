@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.allocation.budgets import Budgets
-from zorba_ray.allocation.memory import Floats, Matrix, ModelShape, VramModel, vram_model
+from zorba_ray.allocation.memory import STATE, Floats, Matrix, ModelShape, VramModel, gradient_model, vram_model
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import AllocationConfig, Config
+from zorba_ray.config.schema import FIRST_ORDER, AllocationConfig, Config
 from zorba_ray.methods.split import Split
 from zorba_ray.world.participation import typical
 
@@ -111,10 +111,15 @@ class Instance:
 def instance_from(config: Config, shape: ModelShape, budgets: Budgets, weights: Sequence[float] | Floats) -> Instance:
     """The allocation problem of a run. `weights` are the clients' numbers of samples, or ones."""
     blocks, settings = len(shape.trainable), config.allocation
-    forward, steps = config.zo.estimator == "forward", config.zo.local_steps
+    with_gradients = config.method in FIRST_ORDER
+    steps = config.local.steps if with_gradients else config.zo.local_steps
+    forward = config.zo.estimator == "forward"
     split = split_from(config, blocks) if config.method == "fedspzo" else None
     vram = vram_model(shape, ITEMSIZE[config.model.precision], config.model.frozen)
-    if steps > 1:  # a client goes back to where it started
+    if with_gradients:
+        momentum = 4 if config.local.optimizer == "sgd" and config.local.momentum > 0 else 0
+        vram = gradient_model(shape, config.model.frozen, STATE[config.local.optimizer] + momentum)
+    elif steps > 1:  # a client goes back to where it started
         vram = replace(vram, active=vram.active + 4 * np.asarray(shape.trainable, dtype=np.float64))
     return Instance(
         budgets=budgets.bytes,

@@ -71,6 +71,9 @@ class ModelShape:
     few: tuple[int, ...] = ()  # [L] numbers kept in few bits, of a block trained whole while it is frozen; () is none
     few_bytes: tuple[int, ...] = ()  # [L] what they take then, codes and magnitudes
     fixed_few_bytes: int = 0  # of layers without a block
+    saved: tuple[float, ...] = ()  # [L] bytes that a forward leaves for the backward in a block that is trained
+    passed: tuple[float, ...] = ()  # [L] in one that is not, but behind one that is
+    saved_fixed: float = 0.0  # after the last block
 
 
 def vram_model(shape: ModelShape, itemsize: int, frozen: str) -> VramModel:
@@ -95,6 +98,28 @@ def vram_model(shape: ModelShape, itemsize: int, frozen: str) -> VramModel:
         frozen=nothing if frozen == "offload" else stored - saved,
         scratch=itemsize * trainable,
         transit=stored if frozen == "offload" else np.where(~in_part & (few > 0), stored, 0.0),
+    )
+
+
+STATE = {"adamw": 8, "sgd": 0}  # bytes of an optimiser's state for each trained number; momentum has 4 more
+
+
+def gradient_model(shape: ModelShape, frozen: str, state: int) -> VramModel:
+    """The terms of training with gradients, in float32; `state` bytes of the optimiser for each trained number.
+
+    A block that is trained keeps weights, the optimiser's state, and the larger of its gradients and what its forward
+    left for the backward, which makes room for them. A frozen one is counted as if a block before it were trained.
+    """
+    plain = vram_model(shape, 4, "resident" if frozen == "offload" else frozen)
+    trainable = np.asarray(shape.trainable, dtype=np.float64)
+    saved, passed = np.asarray(shape.saved), np.asarray(shape.passed)
+    nothing = np.zeros_like(trainable)
+    return VramModel(
+        fixed=plain.fixed + shape.saved_fixed,
+        active=plain.active + state * trainable + np.maximum(saved, 4 * trainable),
+        frozen=plain.frozen + passed,
+        scratch=nothing,
+        transit=nothing,
     )
 
 

@@ -25,7 +25,8 @@ def section(kind: type, help: str) -> Any:
     return field(default_factory=kind, metadata={"help": help, "choices": ()})
 
 
-METHOD_NAMES = ("zorba", "fedspzo", "decomfl", "fedkseed", "fedzo")
+FIRST_ORDER = ("fedavg", "fedit")
+METHOD_NAMES = ("zorba", "fedspzo", "decomfl", "fedkseed", "fedzo", *FIRST_ORDER)
 
 
 @dataclass
@@ -144,8 +145,9 @@ class ModelConfig:
     stem: bool = key(False, "make the embeddings a block of their own (with a tied head: one block visited twice)")
     head: bool = key(False, "make final norm and output projection a block of their own")
     frozen: str = key(
-        "offload", "where a client keeps a block that it does not tune: on the GPU, streamed in when its turn comes, or on "
-        "the GPU in few bits (which changes the loss a little; with adapters, all weights under them: QLoRA)",
+        "offload", "where a client keeps a block that it does not tune: on the GPU, streamed in when its turn comes "
+        "(not with gradients: then as resident), or on the GPU in few bits (which changes the loss a little; with "
+        "adapters, all weights under them: QLoRA)",
         ("resident", "offload", "int8", "nf4"),
     )
     lora: LoraConfig = section(LoraConfig, "adapters, for trainable=lora")
@@ -195,6 +197,25 @@ class PoolConfig:
     size: int = key(4096, "directions in the pool, K")
     draw: str = key("uniform", "how clients draw from it: all alike, or by the mean |ρ| so far", ("uniform", "pro"))
     clip: float = key(1000.0, "scalars are clipped to ± this")
+
+
+@dataclass
+class LocalConfig:
+    optimizer: str = key("adamw", "what a client trains with; its state begins anew in every round", ("adamw", "sgd"))
+    steps: int = key(1, "steps that a client does in a round, each on a mini-batch of its own; the rate is step.lr")
+    epochs: int = key(0, "passes over its data that a client does in a round, instead of `steps`; 0: steps")
+    betas: list[float] = key([0.9, 0.999], "AdamW's averaging of gradients and of their squares")
+    eps: float = key(1e-8, "AdamW's term against division by zero")
+    momentum: float = key(0.0, "SGD's momentum")
+    weight_decay: float = key(0.0, "weight decay, of matrices; norms and biases have none")
+
+
+@dataclass
+class FeditConfig:
+    aggregate: str = key(
+        "separate", "average the factors of the adapters one by one, or their product, brought back to their rank",
+        ("separate", "exact"),
+    )
 
 
 @dataclass
@@ -281,7 +302,9 @@ class Config:
     zo: ZeroOrderConfig = section(ZeroOrderConfig, "the zeroth-order estimator")
     split: SplitConfig = section(SplitConfig, "split perturbation, for method=fedspzo")
     pool: PoolConfig = section(PoolConfig, "the pool of directions, for method=fedkseed")
-    step: StepConfig = section(StepConfig, "how scalars become a step")
+    local: LocalConfig = section(LocalConfig, "training on a client with gradients, for method=fedavg and fedit")
+    fedit: FeditConfig = section(FeditConfig, "aggregation of adapters, for method=fedit")
+    step: StepConfig = section(StepConfig, "how scalars (or gradients) become a step")
     privacy: PrivacyConfig = section(PrivacyConfig, "differential privacy of clients, by a trusted server")
     allocation: AllocationConfig = section(AllocationConfig, "which client tunes which blocks")
     evaluation: EvaluationConfig = section(EvaluationConfig, "measuring accuracy")

@@ -14,7 +14,7 @@ from typing import Any
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import check_choice, children
-from zorba_ray.config.schema import BudgetsConfig, Config, ModelConfig, TaskConfig
+from zorba_ray.config.schema import FIRST_ORDER, BudgetsConfig, Config, ModelConfig, TaskConfig
 from zorba_ray.config.units import parse_bytes, parse_clients
 
 # The widths of the noise's counter (zorba_ray.noise): beyond them two directions would share their numbers.
@@ -37,6 +37,7 @@ def validate(config: Config) -> None:
     check_model(config.model)
     check_task(config.task)
     check_method(config)
+    check_local(config)
     check_allocation(config)
     check_runtime(config)
 
@@ -50,7 +51,7 @@ def ignored(config: Config) -> list[str]:
         if changed:
             lines.append(f"{name} has no effect: {because}")
 
-    clients, model, runtime = config.clients, config.model, config.runtime
+    clients, model = config.clients, config.model
     unused(model.lora != default.model.lora and model.trainable != "lora", "model.lora", "model.trainable is not lora")
     unused(bool(model.groups) and model.trainable != "groups", "model.groups", "model.trainable is not groups")
     unused(clients.alpha != default.clients.alpha and clients.partition != "dirichlet", "clients.alpha",
@@ -60,6 +61,11 @@ def ignored(config: Config) -> list[str]:
     unused(config.split != default.split and config.method != "fedspzo", "split", "method is not fedspzo")
     unused(config.split.at > 0 and config.split.per_client, "split.at", "split.per_client is true")
     unused(config.pool != default.pool and config.method != "fedkseed", "pool", "method is not fedkseed")
+    unused(config.local != default.local and config.method not in FIRST_ORDER, "local",
+           f"method={config.method} has no gradients")
+    unused(config.fedit != default.fedit and config.method != "fedit", "fedit", "method is not fedit")
+    unused(config.zo.local_steps > 1 and config.method in FIRST_ORDER, "zo.local_steps",
+           "with gradients local.steps counts")
     unused(config.step.final != default.step.final and config.step.schedule == "constant", "step.final",
            "step.schedule is constant")
     world = config.participation
@@ -306,6 +312,33 @@ def check_kind(config: Config) -> None:
     at_least(0, split__at=split.at)
     require(1 <= pool.size <= MOST_DIRECTIONS, "pool.size", pool.size, f"from 1 to {MOST_DIRECTIONS}")
     positive(pool__clip=pool.clip)
+
+
+def check_local(config: Config) -> None:
+    """Training with gradients: its own keys, and what goes with zeroth-order methods only."""
+    local, method = config.local, config.method
+    at_least(1, local__steps=local.steps)
+    at_least(0, local__epochs=local.epochs, local__weight_decay=local.weight_decay)
+    positive(local__eps=local.eps)
+    require(len(local.betas) == 2 and all(0 <= beta < 1 for beta in local.betas), "local.betas", local.betas,
+            "two numbers from 0 to below 1")
+    require(0 <= local.momentum < 1, "local.momentum", local.momentum, "from 0 to below 1")
+    if method not in FIRST_ORDER:
+        return
+    model, because = config.model, f"because method={method} trains with gradients"
+    require(model.precision == "float32", "model.precision", model.precision, f"float32, {because}")
+    require(model.frozen in ("resident", "offload") or model.trainable != "full", "model.frozen", model.frozen,
+            f"resident, or model.trainable=lora, {because}: few bits are for weights that nobody trains")
+    exact = method == "fedit" and config.fedit.aggregate == "exact"
+    require(config.step.aggregate in (("mean",) if exact else ("mean", "clipped")), "step.aggregate",
+            config.step.aggregate, f"mean{'' if exact else ' or clipped'}, {because}")
+    require(config.privacy.noise == 0, "privacy.noise", config.privacy.noise, f"0, {because}: only scalars are noised")
+    require(config.participation.late == "drop", "participation.late", config.participation.late, f"drop, {because}")
+    for name in ("byzantine", "outlier"):
+        value = getattr(config.faults, name)
+        require(value == 0, f"faults.{name}", value, f"0, {because}: it is about scalars")
+    if method == "fedit":
+        require(model.trainable == "lora", "model.trainable", model.trainable, "lora, because method is fedit")
 
 
 def check_allocation(config: Config) -> None:

@@ -12,7 +12,7 @@ from zorba_ray.ledger.file import (
     truncate_ledger,
 )
 from zorba_ray.ledger.replay import apply_step, replay
-from zorba_ray.ledger.step import CombinedStep, PrivateStep, SharedStep, Step, no_step
+from zorba_ray.ledger.step import CombinedStep, PrivateStep, SharedStep, Step, TensorStep, no_step
 
 __all__ = [
     "BlockInfo",
@@ -25,6 +25,7 @@ __all__ = [
     "PrivateStep",
     "SharedStep",
     "Step",
+    "TensorStep",
     "apply_step",
     "ledger_sha256",
     "no_step",

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.ledger.step import CombinedStep, PrivateStep, SharedStep, Step
+from zorba_ray.ledger.step import CombinedStep, PrivateStep, SharedStep, Step, TensorStep
+from zorba_ray.ledger.tensors import FOLDER, TensorFile, remove_tensors, write_tensors
 from zorba_ray.noise import Kind
 
 FORMAT = 1
@@ -83,10 +84,11 @@ class LedgerWriter:
             lines = _sealed_lines(path)[0]
             self._seal = lines[-1][1]
             self._rounds = len(found.entries)
+            remove_tensors(path.parent, self._rounds)
             _truncate(path, sum(len(line) for line, _, _ in lines))
-            self._file = path.open("ab")
+            self._file = path.open("ab", buffering=0)
         else:
-            self._file = path.open("xb")
+            self._file = path.open("xb", buffering=0)
             self._seal = ""
             self._rounds = 0
             self._write({"zorba_ray_ledger": FORMAT, **asdict(header)})
@@ -96,22 +98,32 @@ class LedgerWriter:
         """Entries so far; also the number of the next round."""
         return self._rounds
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: Entry) -> Entry:
+        """The entry as it is from now on: tensors are on disk, no longer in memory."""
+        if isinstance(entry.step, TensorStep):
+            held = write_tensors(self.path.parent, entry.round, entry.step.vectors)
+            entry = replace(entry, step=replace(entry.step, held=held))
         assert entry.round == self._rounds, f"round {entry.round} cannot follow {self._rounds} entries"
         self._write(_entry_to_json(entry))
         self._rounds += 1
+        return entry
 
     def close(self) -> None:
         if not self._file.closed:
-            self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
 
     def _write(self, body: dict[str, Any]) -> None:
         text = json.dumps(body, separators=(",", ":"), allow_nan=False)
         self._seal = _seal(self._seal, text)
-        self._file.write(f'{{"seal":"{self._seal}","body":{text}}}\n'.encode())
-        self._file.flush()
+        line = memoryview(f'{{"seal":"{self._seal}","body":{text}}}\n'.encode())
+        whole = self._file.tell()
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:  # the disk is full: no half line stays
+            self._file.truncate(whole)
+            raise
 
 
 def read_ledger(path: Path) -> Ledger:
@@ -126,7 +138,7 @@ def read_ledger(path: Path) -> Ledger:
         raise LedgerError(f"{path} is not a ledger of format {FORMAT}")
     blocks = tuple(BlockInfo(**block) for block in head.pop("blocks"))
     header = Header(blocks=blocks, **head)
-    entries = [_entry_from_json(json.loads(text), len(blocks)) for _, _, text in lines[1:]]
+    entries = [_entry_from_json(json.loads(text), len(blocks), path.parent) for _, _, text in lines[1:]]
     for number, entry in enumerate(entries):
         if entry.round != number:
             raise LedgerError(f"{path}: entry {number} is of round {entry.round}; rounds must follow each other")
@@ -138,6 +150,7 @@ def truncate_ledger(path: Path, rounds: int) -> None:
     lines, _ = _sealed_lines(path)
     assert rounds < len(lines), f"{path} has {len(lines) - 1} entries, fewer than {rounds}"
     _truncate(path, sum(len(line) for line, _, _ in lines[: rounds + 1]))
+    remove_tensors(path.parent, rounds)
 
 
 def ledger_sha256(path: Path) -> str:
@@ -197,6 +210,10 @@ def _step_to_json(step: Step) -> dict[str, Any]:
     if isinstance(step, CombinedStep):
         parts = [_step_to_json(part) for part in step.parts]
         return {"round": step.round, "lr": step.lr, "parts": parts, "shares": _pack(step.shares, "<f8")}
+    if isinstance(step, TensorStep):
+        assert isinstance(step.held, TensorFile), "tensors are written before their entry"
+        held = {"tensors": step.held.path.name, "sha256": step.held.sha256, "blocks": list(step.blocks)}
+        return {"round": step.round, "lr": step.lr, **held, "whole": step.whole, "residual": step.residual}
     columns = (step.coefficients if isinstance(step, SharedStep) else step.scalars).shape[1]
     common: dict[str, Any] = {"round": step.round, "lr": step.lr}
     common |= {"per": step.per} if step.per != columns else {}
@@ -213,14 +230,19 @@ def _step_to_json(step: Step) -> dict[str, Any]:
     }
 
 
-def _entry_from_json(body: dict[str, Any], blocks: int) -> Entry:
-    return Entry(_step_from_json(body, blocks), math.nan if body["loss"] is None else body["loss"])
+def _entry_from_json(body: dict[str, Any], blocks: int, folder: Path) -> Entry:
+    return Entry(_step_from_json(body, blocks, folder), math.nan if body["loss"] is None else body["loss"])
 
 
-def _step_from_json(body: dict[str, Any], blocks: int) -> Step:
+def _step_from_json(body: dict[str, Any], blocks: int, folder: Path) -> Step:
+    if "tensors" in body:
+        held = TensorFile(folder / FOLDER / body["tensors"], body["sha256"])
+        return TensorStep(
+            body["round"], body["lr"], tuple(body["blocks"]), held, body["whole"], body["residual"]
+        )
     if "parts" in body:
-        parts = [_step_from_json(part, blocks) for part in body["parts"]]
-        simple = tuple(part for part in parts if not isinstance(part, CombinedStep))
+        parts = [_step_from_json(part, blocks, folder) for part in body["parts"]]
+        simple = tuple(part for part in parts if isinstance(part, SharedStep | PrivateStep))
         shares = _unpack(body["shares"], "<f8", 0).reshape(len(parts), blocks)
         return CombinedStep(body["round"], body["lr"], simple, shares)
     common = {"per": body.get("per", 0), "origin": body.get("origin", -1)}

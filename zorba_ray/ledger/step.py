@@ -8,10 +8,12 @@ one scalar per (client, direction) and who had which block.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.ledger.tensors import TensorFile, Vectors
 from zorba_ray.noise import Direction, Term
 
 
@@ -139,4 +141,31 @@ def no_step(round: int, lr: float, blocks: int) -> CombinedStep:
     return CombinedStep(round, lr, (), np.zeros((0, blocks)))
 
 
-Step = SharedStep | PrivateStep | CombinedStep
+@dataclass(frozen=True, eq=False)
+class TensorStep:
+    """Step of a first-order method: `θ_l ← θ_l + v_l` for the blocks that `vectors` has, or with `whole` `θ_l ← v_l`.
+
+    In memory until the ledger has written them to a file; loaded again whenever they are asked for, and sent whole.
+    `residual`: what aggregation had to leave out, as a share (FedIT's exact form).
+    """
+
+    round: int
+    lr: float
+    blocks: tuple[bool, ...]  # [L] whether it changes the block
+    held: Vectors | TensorFile
+    whole: bool = False
+    residual: float | None = None
+
+    @property
+    def vectors(self) -> Vectors:
+        return self.held.load() if isinstance(self.held, TensorFile) else self.held
+
+    def moved(self) -> NDArray[np.bool_]:
+        """Which blocks it changes, [L]."""
+        return np.array(self.blocks, dtype=np.bool_)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TensorStep, (self.round, self.lr, self.blocks, self.vectors, self.whole, self.residual)
+
+
+Step = SharedStep | PrivateStep | CombinedStep | TensorStep

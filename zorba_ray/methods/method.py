@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.engine import Path
 from zorba_ray.ledger.step import Step
-from zorba_ray.rounds.plan import Report, RoundPlan
+from zorba_ray.rounds.plan import Layout, Report, RoundPlan
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel
@@ -45,24 +45,26 @@ class ZeroOrder:
 
 @dataclass(frozen=True)
 class Update:
-    """What a client's training gave: the change of each block's vector (None: not trained), and what it cost."""
+    """What a client's training gave: the change of each block's vector (None: not trained), or with a `layout` the
+    vectors themselves and what each block's holds; and what it cost."""
 
     vectors: tuple[NDArray[np.float32] | None, ...]
     loss: float
     block_evaluations: int
     flops: float
     backward_flops: float
+    layout: tuple[Layout, ...] = ()
 
 
-Train = Callable[["BlockModel", RoundPlan, int, Row, Callable[[int], "Batch"]], Update]
+Train = Callable[["BlockModel", RoundPlan, int, Row, Iterable["Batch"]], Update]
 
 
 @dataclass(frozen=True)
 class FirstOrder:
     """A method whose clients train with gradients and send tensors.
 
-    train(model, plan, client, row, batch) → its update; batch(k) is the mini-batch of local step k. It leaves the model
-    as it was. step(plan, reports, a, w) as above, from `Report.vectors`.
+    train(model, plan, client, row, batches) → its update; there is one mini-batch for each local step. It leaves the
+    model as it was. step(plan, reports, a, w) as above, from `Report.vectors`.
     """
 
     train: Train

@@ -7,11 +7,12 @@ norms, no look-ups; attention counts both products in full, also where a causal 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -27,12 +28,20 @@ def stage_flops(model: BlockModel, examples: int, tokens: int) -> list[float]:
     The head answers once per example, or at every token but the last for language modelling.
     """
     if model.flops is None:
-        two, three, four = (np.array(count_stages(model, length)) for length in LENGTHS)
-        square = (four - 2 * three + two) / 2
-        linear = three - two - 5 * square
-        model.flops = np.stack([square, linear, two - 2 * linear - 4 * square])
-    powers = np.array([tokens**2, tokens, 1], dtype=np.float64)
-    return [float(examples * value) for value in powers @ model.flops]
+        model.flops = polynomial([np.array(count_stages(model, length)) for length in LENGTHS])
+    return [float(examples * value) for value in at_length(model.flops, tokens)]
+
+
+def polynomial(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """[3, n]: of tokens², tokens and 1, through what was found at `LENGTHS`, [n] each. Exact for integers."""
+    two, three, four = (np.asarray(value, dtype=np.float64) for value in values)
+    square = (four - 2 * three + two) / 2
+    linear = three - two - 5 * square
+    return np.stack([square, linear, two - 2 * linear - 4 * square])
+
+
+def at_length(coefficients: NDArray[np.float64], tokens: int) -> NDArray[np.float64]:
+    return np.asarray(np.array([tokens**2, tokens, 1], dtype=np.float64) @ coefficients)
 
 
 def count_stages(model: BlockModel, tokens: int) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class BlockModel:
     mask_bytes: int  # of a context, per example and squared token
     scratch: Scratch | None = None
     flops: NDArray[np.float64] | None = None  # [3, stages]: per example, of tokens², tokens and 1; once counted
+    backward: dict[bytes, NDArray[np.float64]] = field(default_factory=dict)  # likewise [3, 1], by row of a[n, l]
 
     @property
     def columns(self) -> list[int | None]:

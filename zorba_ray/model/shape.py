@@ -7,7 +7,9 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
@@ -15,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zorba_ray.allocation.memory import ModelShape
+from zorba_ray.model.backward import saved_bytes
 from zorba_ray.model.blocks import Block
 from zorba_ray.model.cost import blank_batch, stage_flops
 from zorba_ray.model.frozen import frozen_of
@@ -24,7 +27,7 @@ from zorba_ray.model.quantise import quantised_bytes
 LIVE_STATES = 2  # hidden states of one client that wait while a layer runs: the shared prefix and the layer's input
 
 
-def model_shape(model: BlockModel, examples: int, tokens: int) -> ModelShape:
+def model_shape(model: BlockModel, examples: int, tokens: int, with_gradients: bool = False) -> ModelShape:
     """The shape of a model for mini-batches of `examples` with `tokens` each."""
     flops = stage_flops(model, examples, tokens)
     columns = model.columns
@@ -60,7 +63,24 @@ def model_shape(model: BlockModel, examples: int, tokens: int) -> ModelShape:
         few=tuple(numbers for numbers, _ in kept),
         few_bytes=tuple(size for _, size in kept),
         fixed_few_bytes=sum(few.bytes for few in fixed_few),
+        **(_for_gradients(model, examples, tokens) if with_gradients else {}),
     )
+
+
+def _for_gradients(model: BlockModel, examples: int, tokens: int) -> dict[str, Any]:
+    """What waits for the backward: in each block if all are trained, and if only the first one is."""
+    blocks, columns = len(model.blocks), model.columns
+    everything, first = np.ones(blocks, dtype=np.bool_), np.arange(blocks) == 0
+    saved, passed = (saved_bytes(model, row, examples, tokens) for row in (everything, first))
+
+    def of(column: int | None, sizes: NDArray[np.float64]) -> float:
+        return float(sum(size for size, other in zip(sizes, columns, strict=True) if other == column))
+
+    return {
+        "saved": tuple(of(column, saved) for column in range(blocks)),
+        "passed": (0.0, *(of(column, passed) for column in range(1, blocks))),
+        "saved_fixed": of(None, saved),
+    }
 
 
 def _in_few_bits(block: Block, parameters: Iterable[Parameter]) -> tuple[int, int]:

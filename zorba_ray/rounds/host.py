@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from zorba_ray.model import BlockModel
 from zorba_ray.model.cost import stage_flops
 from zorba_ray.rounds.plan import MEAN, Report, RoundPlan
 from zorba_ray.rounds.tally import Tally
-from zorba_ray.tasks import Batch, Task, make_batch, sample_batch
+from zorba_ray.tasks import Batch, Task, epoch_batches, make_batch, sample_batch
 
 
 class Host:
@@ -130,7 +130,7 @@ class Host:
     def _trained(self, method: FirstOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_]) -> Report:
         """One client's training with gradients."""
         started = time.perf_counter()
-        update = method.train(self.model, plan, client, row, lambda k: self._batch(plan, client, k))
+        update = method.train(self.model, plan, client, row, self._lessons(plan, client))
         trained = [vector is not None for vector in update.vectors]
         return Report(
             client=client,
@@ -142,8 +142,18 @@ class Host:
             seconds=time.perf_counter() - started,
             backward_flops=update.backward_flops,
             vectors=update.vectors,
+            layout=update.layout,
             upload=dense_bytes([block.size for block in self.header.blocks], trained),
         )
+
+    def _lessons(self, plan: RoundPlan, client: int) -> Iterator[Batch]:
+        """The mini-batches of a round's training with gradients: a number of them, or passes over the client's data."""
+        shard, size = self.shards[client], self.config.clients.batch
+        for epoch in range(plan.local.epochs):
+            for index in epoch_batches(shard, size, plan.seed, client, plan.round, epoch):
+                yield make_batch(self.task.train, index, self.task)
+        if not plan.local.epochs:
+            yield from (self._batch(plan, client, k) for k in range(plan.local.steps))
 
     def _batch(self, plan: RoundPlan, client: int, k: int) -> Batch:
         """A client's k-th mini-batch of the round."""

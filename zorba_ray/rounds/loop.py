@@ -83,7 +83,7 @@ def train(
         first_loss = loss if first_loss is None and judged.counted else first_loss
         _refuse_divergence(config, t, loss, first_loss)
         step = step_of(config, judged, plan, method.step, allocator.active_in, weights)
-        ledger.append(Entry(step, loss))
+        step = ledger.append(Entry(step, loss)).step
         world.end(judged, step)
         if history:
             history.add(step)

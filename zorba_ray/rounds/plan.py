@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.config.schema import Config, StepConfig
+from zorba_ray.config.schema import FIRST_ORDER, Config, LocalConfig, StepConfig
 from zorba_ray.noise import Direction, Domain, generator
 
 
@@ -50,11 +50,16 @@ class RoundPlan:
     clip: float = 0.0  # fedkseed: largest |ρ|
     pro: bool = False  # fedkseed: draw by amplitude
     chances: NDArray[np.float64] | None = None  # fedkseed-Pro: of each direction of the pool; None: all alike
+    local: LocalConfig = field(default_factory=LocalConfig)  # first-order: how clients train
+    exact: bool = False  # fedit: average what adapters add to the weights, not their factors
 
     def direction(self, p: int, client: int) -> Direction:
         """The p-th direction as client n sees it: everybody's, or its own."""
         own = 0 if self.shared else client + 1
         return Direction(seed=self.seed, round=self.round, direction=p, step=self.step, client=own)
+
+
+Layout = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes of the parameters in a block's vector
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class Report:
     seconds: float
     backward_flops: float = 0.0
     vectors: tuple[NDArray[np.float32] | None, ...] | None = None  # first-order: change of each block that it trained
+    layout: tuple[Layout, ...] = ()  # first-order, where `vectors` are no changes: what is in them
     status: str = "ok"
     upload: int = 0  # bytes of its message
     measured_bytes: int = 0  # of VRAM, by a client alone under its own cap on a GPU; 0: not measured
@@ -102,7 +108,7 @@ def plan_round(
         mu=config.zo.mu,
         shared=config.zo.shared,
         estimator=config.zo.estimator,
-        local_steps=config.zo.local_steps,
+        local_steps=config.local.steps if config.method in FIRST_ORDER else config.zo.local_steps,
         aggregate=Rule(config.step.aggregate, config.step.trim, config.step.clip_norm),
         forks=config.split.forks,
         form=config.split.form,
@@ -112,6 +118,8 @@ def plan_round(
         clip=config.pool.clip,
         pro=config.pool.draw == "pro",
         chances=chances,
+        local=config.local,
+        exact=config.fedit.aggregate == "exact",
     )
 
 

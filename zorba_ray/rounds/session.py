@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from zorba_ray.allocation import Plan
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import LedgerWriter, Step, read_ledger, truncate_ledger
+from zorba_ray.ledger import LedgerWriter, Step, TensorStep, read_ledger, truncate_ledger
 from zorba_ray.results.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.results.stream import FOLDER, RecordWriter, table, truncate
 from zorba_ray.results.summary import FILE as SUMMARY
@@ -219,6 +219,9 @@ def moments(scalars: NDArray[Any]) -> tuple[float, float]:
 
 def step_norm(step: Step, sizes: list[int]) -> float:
     """Expected length of a step, (η/P)·√(Σ d_l Σ_p c[l,p]²): directions of many dimensions are nearly orthogonal."""
+    if isinstance(step, TensorStep):
+        squares = [float(np.square(vector, dtype=np.float64).sum()) for vector in step.vectors.values()]
+        return math.nan if step.whole else math.sqrt(sum(squares))
     total = 0.0
     for block, size in enumerate(sizes):
         total += size * sum(coefficient**2 for _, coefficient in step.terms(0, block))

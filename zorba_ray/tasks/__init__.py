@@ -1,7 +1,7 @@
 """Data, prompts, labels and shards."""
 
 from zorba_ray.tasks.batch import Batch
-from zorba_ray.tasks.batches import make_batch, sample_batch
+from zorba_ray.tasks.batches import epoch_batches, make_batch, sample_batch
 from zorba_ray.tasks.examples import Examples, Task, TaskKind
 from zorba_ray.tasks.load import load_task
 from zorba_ray.tasks.partition import partition
@@ -14,6 +14,7 @@ __all__ = [
     "KnownTask",
     "Task",
     "TaskKind",
+    "epoch_batches",
     "load_task",
     "make_batch",
     "partition",

@@ -24,6 +24,14 @@ def sample_batch(
     return shard[generator(seed, Domain.BATCH, client, round, step).choice(len(shard), size=size, replace=False)]
 
 
+def epoch_batches(
+    shard: NDArray[np.int64], size: int, seed: int, client: int, round: int, epoch: int
+) -> list[NDArray[np.int64]]:
+    """One pass over a client's examples in an order drawn anew; the last mini-batch has what is left."""
+    order = shard[generator(seed, Domain.BATCH, client, round, 0, epoch).permutation(len(shard))]
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def make_batch(examples: Examples, index: NDArray[np.int64], task: Task) -> Batch:
     """The indexed examples, padded on the right to the longest of them, with the answers that the task wants."""
     lengths = examples.offsets[index + 1] - examples.offsets[index]

@@ -1,0 +1,69 @@
+"""Steps that no seed can name: float32 vectors of blocks, in safetensors files beside the ledger. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.errors import ConfigError
+
+FOLDER = "tensors"
+Vectors = Mapping[int, NDArray[np.float32]]  # by block (column of the allocation)
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """Vectors on disk; the ledger knows their digest."""
+
+    path: Path
+    sha256: str
+
+    def load(self) -> dict[int, NDArray[np.float32]]:
+        from safetensors.numpy import load
+
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            raise ConfigError(f"{self.path} is missing, and the ledger needs it; restore it from a copy") from None
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise ConfigError(f"{self.path} is damaged: it is not what the ledger says; restore it from a copy")
+        return {int(name): vector for name, vector in sorted(load(content).items())}
+
+
+def file_name(round: int) -> str:
+    return f"round-{round:06d}.safetensors"
+
+
+def write_tensors(folder: Path, round: int, vectors: Vectors) -> TensorFile:
+    """Whole or not at all, into the folder of the ledger."""
+    from safetensors.numpy import save
+
+    content = save({f"{block:06d}": np.ascontiguousarray(vectors[block], dtype="<f4") for block in sorted(vectors)})
+    path = folder / FOLDER / file_name(round)
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return TensorFile(path, hashlib.sha256(content).hexdigest())
+
+
+def remove_tensors(folder: Path, rounds: int) -> None:
+    """Remove files that no entry of the first `rounds` rounds names: those rounds will be done again."""
+    known = {file_name(round) for round in range(rounds)}
+    for path in (folder / FOLDER).glob("*round-*.safetensors*"):
+        if path.name not in known:
+            path.unlink()
+
+
+def tensor_bytes(folder: Path) -> int:
+    """What lies beside a ledger."""
+    return sum(path.stat().st_size for path in (folder / FOLDER).glob("round-*.safetensors"))
