@@ -6,14 +6,14 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config, to_yaml
+from zorba_ray.config.load import CHECKOUT, load_config, to_yaml
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.studies.plan import cells, final_runs, size_of, sweep_runs, write
-from zorba_ray.studies.spec import Arm, Scale, Study, Tuning
+from zorba_ray.studies.spec import Arm, Scale, Study, Tuning, load_study
 
 BASE = ["task.validation_examples=50", "rounds=20"]
 NAMES = st.lists(st.integers(0, 20).map(lambda i: f"arm {i}"), min_size=1, max_size=3, unique=True)
@@ -21,6 +21,7 @@ SEEDS = st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True)
 FACTORS = st.lists(st.integers(1, 50).map(lambda i: i / 10), min_size=1, max_size=4, unique=True)
 
 
+@settings(deadline=None, max_examples=30)
 @given(NAMES, SEEDS, FACTORS, st.lists(st.integers(2, 9).map(str), max_size=2, unique=True))
 def test_every_arm_gets_the_same_budget(
     names: list[str], seeds: list[int], factors: list[float], grid: list[str]
@@ -81,6 +82,7 @@ def test_the_grid_is_around_the_arms_centre_or_is_the_arms_own() -> None:
         cells(Study(set=[*BASE, "step.lr=0"], arms=[Arm(name="one")]))
 
 
+@settings(deadline=None)
 @given(st.floats(1e-9, 1e9))
 def test_writing_a_number_changes_only_that_number(value: float) -> None:
     config = load_config(None)
@@ -88,3 +90,16 @@ def test_writing_a_number_changes_only_that_number(value: float) -> None:
     assert changed.step.lr == value
     assert dataclasses.replace(changed, step=config.step) == config
     assert to_yaml(load_config(None)) == to_yaml(config)
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_studies_that_come_with_us_can_be_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZORBA_RAY_SHARED", "/anywhere")
+    study = load_study(path)
+    every = cells(study)
+    assert study.name == path.stem
+    for cell in every:
+        assert cell.arm.lifted == (cell.config.allocation.plan == "full"), "what tunes all blocks has budgets for it"
+        assert cell.config.fleet.devices, "there is a clock"
+    (count,) = {len(cell.rates) for cell in every}
+    assert count >= 3
