@@ -62,10 +62,11 @@ class Head:
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
     """`ray start --head` as on a real cluster, with token authentication."""
-    gcs, client, dashboard = free_ports(3)
+    gcs, client, dashboard, agent = free_ports(4)
     command = [
         "ray", "start", "--head", "--block", f"--port={gcs}", f"--ray-client-server-port={client}", "--num-cpus=2",
-        "--include-dashboard=true", f"--dashboard-port={dashboard}", "--disable-usage-stats",
+        "--include-dashboard=true", f"--dashboard-port={dashboard}",
+        f"--dashboard-agent-listen-port={agent}", "--disable-usage-stats",
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", *command[1:]],
