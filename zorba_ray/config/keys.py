@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Key:
     path: tuple[str, ...]
     type: Any
     help: str
-    choices: tuple[str, ...]
+    choices: Sequence[str]
     default: Any
 
     @property

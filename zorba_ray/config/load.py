@@ -125,6 +125,8 @@ def resolve(tree: DictConfig, origins: dict[str, str]) -> Config:
 def check_choices(section: Any, path: tuple[str, ...], origins: dict[str, str]) -> None:
     for name, key in children(type(section), path).items():
         value = getattr(section, name)
+        if key.name == "method" and section.method_file:  # which names it registers is known when it is run
+            continue
         try:
             check_choice(key, value, key.name)
         except ConfigError as error:

@@ -8,11 +8,12 @@ Sizes of memory are strings with a unit ("24 GiB", "900 KiB"); `config.units.par
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
-def key(default: Any, help: str, choices: tuple[str, ...] = ()) -> Any:
+def key(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
     """A config key: its default, its meaning, and the values that it (or each of its entries) may take, if few."""
     metadata = {"help": help, "choices": choices}
     if isinstance(default, list):
@@ -26,7 +27,7 @@ def section(kind: type, help: str) -> Any:
 
 
 FIRST_ORDER = ("fedavg", "fedit")
-METHOD_NAMES = ("zorba", "fedspzo", "decomfl", "fedkseed", "fedzo", *FIRST_ORDER)
+METHOD_NAMES = ["zorba", "fedspzo", "decomfl", "fedkseed", "fedzo", *FIRST_ORDER]  # and what `methods.register` adds
 
 
 @dataclass
@@ -290,6 +291,7 @@ class Config:
     seed: int = key(0, "seed of everything random, 0 to 2^64 − 1")
     rounds: int = key(100, "federated rounds")
     method: str = key("zorba", "training method", METHOD_NAMES)
+    method_file: str = key("", "a Python file of yours that registers methods (docs/methods.md); every node runs it")
     placement: str = key("auto", "one actor per client, many clients per actor, or chosen by the hardware",
                          ("auto", "per_client", "cohort"))
     out: str = key("", "folder of the run; empty: runs/NAME-TIME")

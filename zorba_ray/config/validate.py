@@ -108,7 +108,8 @@ def check_values(section: Any, path: tuple[str, ...]) -> None:
                 require(math.isfinite(entry), key.name, entry, "a finite number")
             elif dataclasses.is_dataclass(entry):
                 check_values(entry, key.path)
-        check_choice(key, value, key.name)
+        if key.name != "method" or not section.method_file:
+            check_choice(key, value, key.name)
 
 
 def at_least(low: float, **values: float) -> None:

@@ -41,6 +41,7 @@ class ZeroOrder:
     step: MakeStep
     upload: Callable[[RoundPlan, int, Scalars], bytes] = plain  # a client's message, from all its scalars of a round
     dense: bool = False  # on the wire: weights, 4 bytes a number, instead of scalars
+    download: Callable[[Step], bytes] | None = None  # a step's message, where block coefficients are not what travels
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger.step import CombinedStep, PrivateStep, SharedStep, Step
 from zorba_ray.ledger.wire import NUMBER, encode_private, encode_shared
-from zorba_ray.methods import METHODS, FirstOrder
+from zorba_ray.methods import FirstOrder, method_of
+from zorba_ray.methods.table import BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,16 @@ class Protocol:
     scalars: int = 0  # numbers of one participant, from all of which a client can compute the step itself; 0: it cannot
     pool: int = 0  # directions in the pool; who missed much downloads one number for each instead
     drawn: int = 0  # indices of the pool that are sent to a participant
+    encode: Callable[[Step], bytes] | None = None  # a method's own message for a step
 
 
 def protocol_of(config: Config) -> Protocol:
     """The messages of a run's method."""
-    method, name = METHODS[config.method], config.method
+    method, name = method_of(config), config.method
     if isinstance(method, FirstOrder) or method.dense:
         return Protocol(dense=True)
+    if name not in BUILT_IN:
+        return Protocol(encode=method.download)
     steps, p = config.zo.local_steps, config.zo.directions
     if name == "fedkseed":
         pro = config.pool.draw == "pro"
@@ -46,6 +50,8 @@ def step_bytes(step: Step, reports: int, protocol: Protocol = Protocol()) -> int
     """Bytes of one step sent to one client: the smaller of the distinct rows of block coefficients and the scalars of
     the `reports` that it was made of, from which a client that knows the allocation computes the coefficients itself.
     """
+    if protocol.encode:
+        return len(protocol.encode(step))
     if isinstance(step, CombinedStep):
         return sum(step_bytes(part, 0, replace(protocol, scalars=0)) for part in step.parts)
     if isinstance(step, PrivateStep):

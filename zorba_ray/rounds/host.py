@@ -20,7 +20,7 @@ from zorba_ray.engine import CLEAN, FROZEN, Path, count_edges
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.ledger import Header, Step, apply_step
 from zorba_ray.ledger.wire import dense_bytes
-from zorba_ray.methods import METHODS, FirstOrder, ZeroOrder
+from zorba_ray.methods import METHODS, FirstOrder, ZeroOrder, method_of
 from zorba_ray.model import BlockModel
 from zorba_ray.model.cost import stage_flops
 from zorba_ray.rounds.plan import MEAN, Report, RoundPlan
@@ -39,6 +39,7 @@ class Host:
         task: Task,
         shards: Sequence[NDArray[np.int64]],
     ):
+        method_of(config)  # of one's own: known in this process from now on
         self.config = config
         self.model = model
         self.header = header

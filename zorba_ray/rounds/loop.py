@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, LedgerWriter, Step, read_ledger
-from zorba_ray.methods import METHODS
+from zorba_ray.methods import method_of
 from zorba_ray.methods.fedkseed import History
 from zorba_ray.rounds.allocator import Allocated, Allocator
 from zorba_ray.rounds.plan import Report, RoundPlan, plan_round
@@ -67,7 +67,7 @@ def train(
     `first_loss` is that of the first round that had any, and `evaluated` the numbers of rounds after which it was
     evaluated.
     """
-    method = METHODS[config.method]
+    method = method_of(config)
     history = None
     if config.method == "fedkseed" and config.pool.draw == "pro":
         history = History(config.pool.size, (entry.step for entry in read_ledger(ledger.path).entries))

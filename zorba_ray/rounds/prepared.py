@@ -13,7 +13,7 @@ from zorba_ray.allocation import Budgets, Instance
 from zorba_ray.config.schema import Config
 from zorba_ray.engine import count_edges
 from zorba_ray.ledger import Header
-from zorba_ray.methods import METHODS, FirstOrder
+from zorba_ray.methods import FirstOrder, method_of
 from zorba_ray.rounds.allocator import Allocator
 from zorba_ray.rounds.plan import plan_round
 
@@ -44,7 +44,7 @@ class Prepared:
     def cost(self, row: bytes) -> int:
         """Stages that a client with this row of a[n, l] evaluates in a round; a backward counts as two forwards."""
         active, plan = np.frombuffer(row, dtype=np.bool_), plan_round(self.config, 0)
-        method = METHODS[plan.method]
+        method = method_of(self.config)
         if isinstance(method, FirstOrder):
             return plan.local_steps * (len(self.outline.columns) + 2 * (len(active) - int(active.argmax())))
         return plan.local_steps * sum(count_edges(method.probes(plan, 0, active), self.outline.columns))
