@@ -13,6 +13,8 @@ import pytest
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config
 from zorba_ray.ledger import CombinedStep, read_ledger
+from zorba_ray.results.display import last_lines
+from zorba_ray.results.report import write_report
 from zorba_ray.results.schema import RoundRecord
 from zorba_ray.results.stream import table
 from zorba_ray.results.summary import Summary
@@ -238,3 +240,26 @@ def test_a_private_run_counts_what_it_spends_and_resumes_to_the_byte(tmp_path: P
     run(tmp_path / "part", poisson, resume=True)
     assert (tmp_path / "part" / LEDGER).read_bytes() == (tmp_path / "whole" / LEDGER).read_bytes()
     assert without_seconds(tmp_path / "part") == without_seconds(tmp_path / "whole")
+
+
+def test_summary_and_report_tell_what_the_world_did(tmp_path: Path):
+    pytest.importorskip("dp_accounting")
+    summary = run(tmp_path / "all", EVERYTHING)
+    assert summary.virtual_seconds == rows(tmp_path / "all", "round")[-1]["virtual_seconds"]
+    assert summary.late == sum(row["status"] == "late" for row in rows(tmp_path / "all", "client")) > 0
+    assert any(line.startswith("On the simulated fleet") for line in last_lines(summary, tmp_path))
+    page = write_report(tmp_path / "all").read_text()
+    for words in ("Time on the simulated fleet", "Too late for their round", "Dropped out", "Liars"):
+        assert words in page
+    run(tmp_path / "plain", [])
+    page = write_report(tmp_path / "plain").read_text()
+    assert "simulated fleet" not in page and "Counted in their round" not in page
+    summary = run(tmp_path / "private", PRIVATE)
+    assert summary.epsilon == rows(tmp_path / "private", "round")[-1]["epsilon"]
+    assert "Privacy spent" in write_report(tmp_path / "private").read_text()
+
+
+def test_a_report_can_be_made_of_a_run_with_empty_rounds(tmp_path: Path):
+    trace = trace_file(tmp_path, (0, 1, 3), (2, 5, 6))
+    run(tmp_path / "run", ["participation.availability=trace", f"participation.trace={trace}"])
+    assert "0 to 1 of 6 clients" in write_report(tmp_path / "run").read_text()

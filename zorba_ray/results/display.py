@@ -148,6 +148,13 @@ def last_lines(summary: Summary, run_dir: Path) -> list[str]:
         )
     if summary.test_loss_first is not None and summary.test_loss_last is not None:
         lines.append(f"Test loss {summary.test_loss_first:.4f} → {summary.test_loss_last:.4f}")
+    if summary.virtual_seconds is not None:
+        lines.append(f"On the simulated fleet {duration(summary.virtual_seconds)}; here {duration(summary.seconds)}")
+    absent = [(summary.late, "late"), (summary.dropped, "dropped out"), (summary.excluded, "left out")]
+    if any(count for count, _ in absent):
+        lines.append("Reports " + ", ".join(f"{count:,} {what}" for count, what in absent if count))
+    if summary.epsilon is not None:
+        lines.append(f"Privacy spent: ε = {summary.epsilon:.3g}")
     lines.append(
         f"Sent {format_bytes(summary.bytes_up)} up, {format_bytes(summary.bytes_down)} down; "
         f"ledger {format_bytes(summary.ledger_bytes)}, sha256 {summary.ledger_sha256[:16]}"
@@ -168,7 +175,7 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """0.4 s, 12 s, 3 min 20 s, 2 h 05 min."""
+    """0.4 s, 12 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -176,7 +183,9 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

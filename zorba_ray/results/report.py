@@ -34,7 +34,7 @@ def write_report(run_dir: Path) -> Path:
 def render(run: Run) -> str:
     parts = [header(run.summary), *warnings(run.summary), headline(run)]
     if len(run.rounds.get("round", ())):
-        parts += [learning(run), allocation(run), budgets(run), traffic(run), scalars(run)]
+        parts += [learning(run), *world(run), allocation(run), budgets(run), traffic(run), scalars(run)]
     else:
         parts += [paragraph("No round was finished.", "note"), allocation(run), budgets(run)]
     return page(f"{run.summary.name} · zorba_ray", [*parts, reproduce(run), folds(run)])
@@ -92,6 +92,33 @@ def learning(run: Run) -> str:
     last = f"test accuracy ends at {percent(tests['accuracy'][-1])}, " if len(tests.get("round", ())) else ""
     label = f"Over {len(rounds['round'])} rounds: {last}training loss ends at {rounds['loss'][-1]:.4f}"
     return section("Learning", "", figure(picture, label))
+
+
+def world(run: Run) -> list[str]:
+    """Who took part and how long it took, where that is more than everybody at once."""
+    summary, rounds, config = run.summary, run.rounds, run.config
+    names = ("participants", "reported", "late", "dropped", "excluded", "stale")
+    total = {name: int(rounds[name].sum()) for name in names}
+    rows = []
+    if total["reported"] < summary.clients * summary.rounds_done:
+        chosen = rounds["participants"]
+        rows.append(("Chosen in a round", f"{chosen.min():,} to {chosen.max():,} of {summary.clients:,} clients"))
+        rows.append(("Counted in their round", f"{total['reported']:,} of {total['participants']:,} chosen"))
+    told = {
+        "late": "Too late for their round", "stale": "… of them in the step of a later one",
+        "dropped": "Dropped out after downloading", "excluded": "Left out (not finite, out of memory, outliers)",
+    }  # fmt: skip
+    rows += [(words, f"{total[name]:,}") for name, words in told.items() if total[name]]
+    if config.faults.byzantine > 0:
+        rows.append(("Liars", f"{percent(config.faults.byzantine)} of the clients, {config.faults.lie}"))
+    if summary.virtual_seconds is not None:
+        here = duration(summary.seconds)
+        rows.append(("Time on the simulated fleet", f"{duration(summary.virtual_seconds)}; here {here}"))
+    if summary.epsilon is not None:
+        privacy = config.privacy
+        rows.append(("Privacy spent", f"ε = {summary.epsilon:.4g} at δ = {privacy.delta:g}, σ = {privacy.noise:g}, "
+                                      f"C = {privacy.clip:g}; central, of whole clients"))  # fmt: skip
+    return [section("Participation", "The simulated world around the clients.", facts(rows))] if rows else []
 
 
 def allocation(run: Run) -> str:

@@ -54,6 +54,11 @@ class Summary:
     ledger_bytes: int
     interrupted: bool
     stopped: str = ""  # why, where the run ended early by itself
+    virtual_seconds: float | None = None  # of all rounds on the simulated fleet; null: none is configured
+    late: int = 0  # reports that came too late for their round, all rounds
+    dropped: int = 0  # participants that never reported
+    excluded: int = 0  # reports that were left out
+    epsilon: float | None = None  # privacy spent, at privacy.delta; null: no noise is added
     notes: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
@@ -114,6 +119,11 @@ def summarise(
         model_sha256=model_sha256,
         interrupted=interrupted,
         stopped=stopped,
+        virtual_seconds=pc.max(rounds["virtual_seconds"]).as_py(),
+        late=pc.sum(rounds["late"]).as_py() or 0,
+        dropped=pc.sum(rounds["dropped"]).as_py() or 0,
+        excluded=pc.sum(rounds["excluded"]).as_py() or 0,
+        epsilon=pc.max(rounds["epsilon"]).as_py(),
         notes=notes or [],
         environment=environment,
     )
