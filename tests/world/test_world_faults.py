@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,6 +46,14 @@ def test_what_liars_say(scalars: np.ndarray):
     assert (told("random") == told("random")).all() and told("random").dtype == np.float32
     if np.abs(scalars).max() > 1e-3:
         assert (told("random") != told("random", round=1)).any()
+
+
+def test_liars_lie_about_vectors_too():
+    vector = np.array([1, -2], dtype=np.float32)
+    trained = replace(report(3, []), vectors=(None, vector))
+    told = lie(FaultsConfig(lie="sign_flip"), 0, 0, trained)
+    assert told.vectors is not None and told.vectors[0] is None and (told.vectors[1] == -vector).all()
+    assert is_finite(trained) and not is_finite(lie(FaultsConfig(lie="nan"), 0, 0, trained))
 
 
 def test_random_lies_have_the_size_of_the_truth():

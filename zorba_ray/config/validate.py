@@ -206,6 +206,8 @@ def check_shared_world(config: Config) -> None:
     if step.aggregate != "mean":
         refuse(f"step.aggregate={step.aggregate}", COMPARABLE, True,
                "clients' scalars belong to different directions and cannot be compared")
+    if config.faults.outlier > 0:
+        refuse("faults.outlier", COMPARABLE, False, "clients do not send scalars that can be compared")
     if config.participation.late == "keep":
         refuse("participation.late=keep", LATE, False, "a late report cannot be added to another round's step")
         for name, other in (("step.aggregate", step.aggregate != "mean"), ("privacy.noise", privacy.noise > 0)):
@@ -219,6 +221,9 @@ def check_shared_world(config: Config) -> None:
         if step.aggregate != "mean":
             raise ConfigError(f"privacy.noise does not work with step.aggregate={step.aggregate}: noise is added on "
                               f"sums; privacy.clip already bounds every client")
+        if config.allocation.statistics == "estimated":
+            raise ConfigError("privacy.noise does not work with allocation.statistics=estimated: the probes' scalars "
+                              "would be used without noise")
         if config.faults.outlier > 0:
             raise ConfigError("privacy.noise does not work with faults.outlier: whom it excludes depends on the data "
                               "of others")

@@ -12,6 +12,8 @@ from zorba_ray.config.schema import Config, FaultsConfig
 from zorba_ray.rounds.plan import Report
 from zorba_ray.world.streams import Stream, world
 
+Scalars = NDArray[np.float32]
+
 MAD = 1.4826  # a normal distribution's standard deviation over its median absolute deviation
 
 
@@ -24,26 +26,31 @@ def liars(config: Config) -> NDArray[np.bool_]:
 
 
 def lie(section: FaultsConfig, seed: int, round: int, report: Report) -> Report:
-    """What the server receives in place of a liar's report ρ: −ρ, s·ρ, noise of ρ's root mean square, or NaN."""
-    rho = report.scalars
+    """What the server receives in place of a liar's report, of scalars or of vectors."""
+    draw = world(seed, Stream.LIE, round, report.client)
+    if report.vectors is None:
+        return replace(report, scalars=untrue(section, report.scalars, draw))
+    vectors = tuple(None if vector is None else untrue(section, vector, draw) for vector in report.vectors)
+    return replace(report, vectors=vectors)
+
+
+def untrue(section: FaultsConfig, truth: Scalars, draw: np.random.Generator) -> Scalars:
+    """−ρ, s·ρ, noise of ρ's root mean square, or NaN."""
     match section.lie:
         case "sign_flip":
-            told = -rho
+            return np.asarray(-truth)
         case "scale":
-            told = rho * np.float32(section.lie_scale)
+            return np.asarray(truth * np.float32(section.lie_scale))
         case "random":
-            size = np.sqrt(np.mean(np.square(rho, dtype=np.float64)))
-            told = (size * world(seed, Stream.LIE, round, report.client).standard_normal(rho.shape)).astype(np.float32)
-        case _:
-            told = np.full_like(rho, np.nan)
-    return replace(report, scalars=told)
+            size = np.sqrt(np.mean(np.square(truth, dtype=np.float64)))
+            return np.asarray(size * draw.standard_normal(truth.shape), dtype=np.float32)
+    return np.full_like(truth, np.nan)
 
 
 def is_finite(report: Report) -> bool:
-    return bool(np.isfinite(report.loss) and np.isfinite(report.scalars).all())
-
-
-Scalars = NDArray[np.float32]
+    """Whether all that a client sent is a number."""
+    sent = [report.scalars, *(vector for vector in report.vectors or () if vector is not None)]
+    return bool(np.isfinite(report.loss)) and all(bool(np.isfinite(numbers).all()) for numbers in sent)
 
 
 def outliers(limit: float, judges: Sequence[Scalars], judged: Sequence[Scalars], comparable: bool) -> list[bool]:
