@@ -78,7 +78,7 @@ def test_local_steps_need_a_copy_of_what_they_move() -> None:
 
 
 def test_a_split_needs_a_second_part() -> None:
-    with pytest.raises(ConfigError, match="split.at is 6, but the model has 6 blocks"):
+    with pytest.raises(ConfigError, match=r"split\.at is 6, but the model has 6 blocks"):
         prepare(config_of("method=fedspzo", "split.at=6", ROOMY))
 
 

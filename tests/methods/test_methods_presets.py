@@ -1,0 +1,105 @@
+"""Presets of the methods, and a method of one's own, as the docs show it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from zeroth_runs import config_of, ledger_of, run
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.load import load_config
+from zorba_ray.config.schema import METHOD_NAMES
+from zorba_ray.config.validate import ignored
+from zorba_ray.ledger import read_ledger
+from zorba_ray.methods import METHODS, method_of, register
+from zorba_ray.methods.zorba import probes
+from zorba_ray.results.schema import RoundRecord
+from zorba_ray.results.stream import table
+from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.rounds.prepare import prepare
+
+ROOT = Path(__file__).resolve().parents[2]
+ZEROTH = sorted(path for path in (ROOT / "configs" / "methods").glob("*.yaml") if not path.stem.startswith("fed"))
+ZEROTH += [ROOT / "configs" / "methods" / f"{name}.yaml" for name in
+           ("fedspzo", "fedspzo_lora", "fedkseed", "fedkseed_pro", "fedzo")]  # fmt: skip
+OWN = {"method", "zo", "split", "pool", "step", "allocation", "model", "base"}
+
+
+@pytest.fixture
+def no_trace() -> object:
+    """Whatever a test registers is forgotten."""
+    names, methods = list(METHOD_NAMES), dict(METHODS)
+    yield
+    METHOD_NAMES[:] = names
+    METHODS.clear()
+    METHODS.update(methods)
+
+
+@pytest.mark.parametrize("path", ZEROTH, ids=lambda path: path.stem)
+def test_a_preset_holds_only_keys_of_its_method_and_trains(path: Path, tmp_path: Path) -> None:
+    keys = yaml.safe_load(path.read_text())
+    assert set(keys) <= OWN and set(keys.get("step", {})) <= {"weights", "aggregate"}
+    config = config_of("rounds=2", "clients.budgets.classes=[{name: all, budget: 16 MiB}]", presets=(path.stem,))
+    assert not [line for line in ignored(config) if line.startswith(("split", "pool", "zo", "model.lora"))]
+    if config.zo.local_steps > 10:
+        config.zo.local_steps = 10
+    if config.model.trainable == "lora":
+        config.model.lora.targets = ["q_proj", "v_proj"]
+    rounds = [event for event in run(prepare(config), tmp_path) if isinstance(event, RoundRecord)]
+    assert len(rounds) == 2 and all(math.isfinite(each.loss) and each.step_norm > 0 for each in rounds)
+
+
+def test_presets_differ_in_what_they_do() -> None:
+    configs = [load_config(path.stem) for path in ZEROTH]
+    assert len({repr(config) for config in configs}) == len(ZEROTH)
+
+
+def example() -> str:
+    """The Python of docs/methods.md."""
+    text = (ROOT / "docs" / "methods.md").read_text()
+    return text.partition("```python\n")[2].partition("```")[0]
+
+
+def test_the_docs_method_of_ones_own_runs_and_is_counted(tmp_path: Path, no_trace: None) -> None:
+    own = tmp_path / "feedsign.py"
+    own.write_text(example())
+    assert len(example().splitlines()) < 60
+    config = config_of("method=feedsign", f"method_file={own}", "rounds=3", "zo.directions=4", "zo.local_steps=2")
+    run(prepare(config), tmp_path / "run")
+    rows = [row for row in table(tmp_path / "run").to_pylist() if row["kind"] == "client"]
+    assert {abs(value) for row in rows for value in row["scalars"]} == {1.0}
+    assert all(row["bytes_up"] == 1 for row in rows)
+    step = read_ledger(tmp_path / "run" / LEDGER).entries[0].step
+    assert [row["bytes_down"] for row in rows if row["round"] == 1] == [step.moved().sum()] * 4
+    run(prepare(config), tmp_path / "again")
+    assert ledger_of(tmp_path / "again") == ledger_of(tmp_path / "run")
+
+
+def test_a_registered_name_is_a_method_of_the_config(no_trace: None) -> None:
+    with pytest.raises(ConfigError, match="method cannot be 'mine'"):
+        config_of("method=mine")
+    register("mine", METHODS["zorba"])
+    assert method_of(config_of("method=mine")).probes is probes  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "there is no file"),
+        ("1 / 0", "fails with ZeroDivisionError"),
+        ("from zorba_ray.methods import *\nregister('zorba', METHODS['zorba'])", "none of the project's own"),
+        ("", "registers a method of that name"),
+    ],
+)
+def test_a_method_file_that_does_not_help_is_one_line(
+    tmp_path: Path, no_trace: None, text: str | None, said: str
+) -> None:
+    own = tmp_path / "own.py"
+    if text is not None:
+        own.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        method_of(config_of("method=mine", f"method_file={own}"))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
