@@ -50,6 +50,7 @@ class BudgetsConfig:
     explicit: list[str] = key([], "one budget per client, in client order; instead of classes")
     median: str = key("", "median of a log-normal distribution of budgets; instead of classes")
     sigma: float = key(0.5, "standard deviation of the logarithm of that distribution")
+    context: str = key("0 MiB", "of every budget, what the CUDA context takes; a run on GPUs says what it is there")
     levels: int = key(10, "budgets drawn from the distribution are rounded down to this many quantile levels")
 
 
@@ -282,7 +283,7 @@ class RuntimeConfig:
     actors: int = key(0, "client actors in cohort placement; 0: one per CPU core (or GPU)")
     threads: int = key(1, "threads of one actor; 1 keeps the ledger bit-equal over placements on CPUs")
     device: str = key("auto", "where clients compute", ("auto", "cpu", "cuda"))
-    hidden_memory: str = key("1 GiB", "most memory that one actor may hold in hidden states; work is chunked to fit")
+    hidden_memory: str = key("256 MiB", "most memory that one actor may hold in hidden states; work is chunked to fit")
 
 
 @dataclass

@@ -30,8 +30,17 @@ class Outcome:
     """What a work's paths gave."""
 
     losses: NDArray[np.float64]  # [paths], mean over the targets
-    correct: NDArray[np.int64]  # [paths], targets guessed right
-    count: int  # targets
+    right: NDArray[np.bool_]  # [paths, targets], whether each target was guessed right
+
+    @property
+    def correct(self) -> NDArray[np.int64]:
+        """Targets guessed right, [paths]."""
+        return np.asarray(self.right.sum(axis=1))
+
+    @property
+    def count(self) -> int:
+        """Targets."""
+        return int(self.right.shape[1])
 
 
 def evaluate(
@@ -56,5 +65,5 @@ def evaluate(
 
 def _outcome(work: Work, answers: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> Outcome:
     losses = torch.stack([answers[i][0] for i in range(len(work.paths))])
-    correct = torch.stack([answers[i][1] for i in range(len(work.paths))])
-    return Outcome(losses.double().cpu().numpy(), correct.cpu().numpy(), work.batch.targets.numel())
+    right = torch.stack([answers[i][1] for i in range(len(work.paths))])
+    return Outcome(losses.double().cpu().numpy(), right.cpu().numpy())

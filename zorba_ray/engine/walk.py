@@ -24,7 +24,7 @@ def walk(
     model: BlockModel, batches: Sequence[Batch], forest: Forest, visits: Iterable[Visit], kind: Kind,
     observer: Observer | None = None,
 ) -> list[dict[int, tuple[Tensor, Tensor]]]:
-    """For each work: path → (mean loss, right answers), both 0-d tensors still on the model's device."""
+    """For each work: path → (mean loss, 0-d; which answers are right [M]), still on the model's device."""
     states: dict[Node, Tensor] = {}
     contexts: dict[int, Context] = {}
     waiting, rows = _census(forest, [batch.ids.numel() for batch in batches])

@@ -73,12 +73,12 @@ class Head:
         return F.normalize((last * weight).sum(1) / weight.sum(1), dim=-1)
 
     def answer(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(mean loss, number of right answers), both 0-d: float64 and int64."""
+        """(mean loss, 0-d float64; whether each answer is right, bool [M])."""
         if self.spec.kind == "language" or self.spec.loss == "vocabulary":
             return self._answer_vocabulary(hidden, batch)
         logits = self.logits(hidden, batch).double()
         loss = F.cross_entropy(logits, batch.targets)
-        return loss, (logits.argmax(-1) == batch.targets).sum()
+        return loss, logits.argmax(-1) == batch.targets
 
     def _answer_vocabulary(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over all tokens, in slices of positions; accuracy over the label words where there are any."""
@@ -87,7 +87,7 @@ class Head:
         tokens = batch.targets if words is None else words[batch.targets]
         slices = max(1, LOGIT_BYTES // (4 * int(self.output.weight.shape[0])))  # type: ignore[index]
         loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
-        right = torch.zeros((), dtype=torch.int64, device=hidden.device)
+        right = []
         for start in range(0, batch.count, slices):
             part = slice(start, start + slices)
             logits = self._at_positions(hidden, batch, None, part)
@@ -95,8 +95,8 @@ class Head:
             chosen = logits.gather(-1, wanted.unsqueeze(-1)).squeeze(-1)
             loss = loss + (torch.logsumexp(logits, -1).double() - chosen.double()).sum()
             guess = logits.argmax(-1) if words is None else words[logits[:, words].argmax(-1)]
-            right = right + (guess == wanted).sum()
-        return loss / batch.count, right
+            right.append(guess == wanted)
+        return loss / batch.count, torch.cat(right)
 
     def _at_positions(self, hidden: Tensor, batch: Batch, rows: Tensor | None, part: slice = slice(None)) -> Tensor:
         """Logits [M, rows] at the wanted positions; `rows` of the output projection, or all."""

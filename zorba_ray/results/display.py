@@ -146,6 +146,9 @@ def last_lines(summary: Summary, run_dir: Path) -> list[str]:
             f"Test accuracy {percent(summary.accuracy_first)} → {percent(summary.accuracy_last)}  ({gain:+.1f} points) "
             f"in {summary.rounds_done} rounds, {summary.clients} clients, {duration(summary.seconds)}"
         )
+    if summary.client_accuracy is not None and summary.client_accuracy_worst is not None:
+        worst = percent(summary.client_accuracy_worst)
+        lines.append(f"On data like each client's own {percent(summary.client_accuracy)}, worst tenth {worst}")
     if summary.test_loss_first is not None and summary.test_loss_last is not None:
         lines.append(f"Test loss {summary.test_loss_first:.4f} → {summary.test_loss_last:.4f}")
     if summary.virtual_seconds is not None:

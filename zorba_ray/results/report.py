@@ -66,6 +66,9 @@ def headline(run: Run) -> str:
         trained = f"{gain:+.1f} points from {percent(summary.accuracy_first)}"
         below = trained if summary.rounds_done else "before the first round"
         entries.append(("Test accuracy", percent(summary.accuracy_last), below))
+    if summary.client_accuracy is not None and summary.client_accuracy_worst is not None:
+        worst = f"worst tenth of them {percent(summary.client_accuracy_worst)}"
+        entries.append(("Accuracy per client", percent(summary.client_accuracy), worst))
     if summary.loss_first is not None and summary.loss_last is not None:
         entries.append(("Training loss", f"{summary.loss_last:.4f}", f"from {summary.loss_first:.4f}"))
     rounds = f"{summary.rounds_done:,}" if summary.rounds_done == summary.rounds else (
@@ -76,6 +79,8 @@ def headline(run: Run) -> str:
     entries.append(("Sent up", format_bytes(summary.bytes_up), per_report(summary.bytes_up, run)))
     entries.append(("Sent down", format_bytes(summary.bytes_down), per_report(summary.bytes_down, run)))
     entries.append(("Forward work", flops(summary.flops), "floating-point operations of the clients"))
+    if summary.backward_flops > 0:
+        entries.append(("Backward work", flops(summary.backward_flops), "of training with gradients"))
     return tiles(entries)
 
 

@@ -59,9 +59,11 @@ class ClientRecord:
     bytes_up: int
     bytes_down: int  # with what it had missed
     seconds: float
-    status: str  # ok | late | dropped | nan | outlier | out_of_memory | statistics (a probe for the allocation)
+    status: str  # ok | late | dropped | nan | outlier | out_of_memory | lost | statistics (a probe for the allocation)
     virtual_seconds: float | None = None  # of its round on the simulated fleet; None: no such clock, or it dropped out
+    backward_flops: float = 0.0  # of training with gradients
     lied: bool = False  # the simulated world knows; the server may not
+    measured_bytes: int | None = None  # VRAM of a client alone on its share of a GPU; None: not measured
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class EvaluationRecord:
     accuracy: float  # 0 to 1
     loss: float
     examples: int
+    client_accuracy: float | None = None  # mean over the clients, each on test data like its own; see rounds.exposure
+    client_accuracy_worst: float | None = None  # mean over the tenth of them with the lowest
 
 
 Record = RoundRecord | ClientRecord | EvaluationRecord
@@ -86,6 +90,7 @@ SCHEMA = pa.schema(
         ("budget_class", pa.string()),
         ("budget_bytes", pa.int64()),
         ("predicted_bytes", pa.int64()),
+        ("measured_bytes", pa.int64()),
         ("active_blocks", pa.int32()),
         ("samples", pa.int32()),
         ("loss", pa.float64()),
@@ -104,10 +109,13 @@ SCHEMA = pa.schema(
         ("epsilon", pa.float64()),
         ("forwards", pa.int64()),
         ("flops", pa.float64()),
+        ("backward_flops", pa.float64()),
         ("bytes_up", pa.int64()),
         ("bytes_down", pa.int64()),
         ("seconds", pa.float64()),
         ("accuracy", pa.float64()),
+        ("client_accuracy", pa.float64()),
+        ("client_accuracy_worst", pa.float64()),
         ("examples", pa.int64()),
         ("status", pa.string()),
         ("lied", pa.bool_()),

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from zorba_ray import __version__
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
+from zorba_ray.ledger.tensors import tensor_bytes
 
 FILE = "summary.json"
 LIBRARIES = ("ray", "torch", "transformers", "numpy", "numba", "highspy", "pyarrow", "peft", "datasets")
@@ -51,7 +52,7 @@ class Summary:
     flops: float
     ledger_sha256: str
     model_sha256: str  # of the block vectors after the last round
-    ledger_bytes: int
+    ledger_bytes: int  # with the tensors beside it
     interrupted: bool
     stopped: str = ""  # why, where the run ended early by itself
     virtual_seconds: float | None = None  # of all rounds on the simulated fleet; null: none is configured
@@ -59,6 +60,9 @@ class Summary:
     dropped: int = 0  # participants that never reported
     excluded: int = 0  # reports that were left out
     epsilon: float | None = None  # privacy spent, at privacy.delta; null: no noise is added
+    client_accuracy: float | None = None  # last: mean over the clients, each on test data like its own
+    client_accuracy_worst: float | None = None  # and over the tenth of them with the lowest
+    backward_flops: float = 0.0  # beside `flops`, of training with gradients
     notes: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
@@ -115,7 +119,7 @@ def summarise(
         bytes_down=pc.sum(rounds["bytes_down"]).as_py() or 0,
         flops=pc.sum(clients["flops"]).as_py() or 0.0,
         ledger_sha256=hashlib.sha256(content).hexdigest(),
-        ledger_bytes=len(content),
+        ledger_bytes=len(content) + tensor_bytes(ledger.parent),
         model_sha256=model_sha256,
         interrupted=interrupted,
         stopped=stopped,
@@ -124,6 +128,9 @@ def summarise(
         dropped=pc.sum(rounds["dropped"]).as_py() or 0,
         excluded=pc.sum(rounds["excluded"]).as_py() or 0,
         epsilon=pc.max(rounds["epsilon"]).as_py(),
+        client_accuracy=evaluations["client_accuracy"].to_pylist()[-1] if accuracies else None,
+        client_accuracy_worst=evaluations["client_accuracy_worst"].to_pylist()[-1] if accuracies else None,
+        backward_flops=pc.sum(clients["backward_flops"]).as_py() or 0.0,
         notes=notes or [],
         environment=environment,
     )

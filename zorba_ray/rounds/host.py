@@ -183,6 +183,7 @@ class Host:
             correct=sum(int(outcome.correct[0]) for outcome in outcomes),
             loss_sum=sum(float(outcome.losses[0]) * outcome.count for outcome in outcomes),
             count=sum(outcome.count for outcome in outcomes),
+            right=b"" if self.task.kind == "language" else b"".join(outcome.right[0].tobytes() for outcome in outcomes),
         )
 
     def digest(self) -> str:

@@ -49,6 +49,7 @@ class Evaluated:
     accuracy: float
     loss: float
     examples: int
+    right: bytes  # of each test example, see `Tally`
 
 
 def train(
@@ -115,4 +116,4 @@ def _refuse_divergence(config: Config, t: int, loss: float, first: float | None)
 
 
 def _evaluated(rounds: int, tally: Tally) -> Evaluated:
-    return Evaluated(rounds, tally.correct / tally.count, tally.loss_sum / tally.count, tally.count)
+    return Evaluated(rounds, tally.correct / tally.count, tally.loss_sum / tally.count, tally.count, tally.right)

@@ -85,9 +85,9 @@ class Report:
     measured_bytes: int = 0  # of VRAM, by a client alone under its own cap on a GPU; 0: not measured
 
 
-def nothing_from(client: int, status: str) -> Report:
+def nothing_from(client: int, status: str, examples: int = 0) -> Report:
     """Stands for the report of a client from whom nothing came, and says why."""
-    return Report(client, np.zeros(0, np.float32), math.nan, 0, 0, 0.0, 0.0, status=status)
+    return Report(client, np.zeros(0, np.float32), math.nan, examples, 0, 0.0, 0.0, status=status)
 
 
 def plan_round(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.allocation import Budgets, Instance, client_budgets, instance_from
 from zorba_ray.config.schema import FIRST_ORDER, Config
+from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN
 from zorba_ray.engine import Path as Route
 from zorba_ray.engine.evaluate import Work, evaluate
@@ -20,6 +21,7 @@ from zorba_ray.ledger import BlockInfo, Header
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
 from zorba_ray.model.quantise import few_bits
 from zorba_ray.model.shape import model_shape
+from zorba_ray.rounds.exposure import exposure_of
 from zorba_ray.rounds.host import Host, vectors_sha256
 from zorba_ray.rounds.prepared import Outline, Prepared, allocated
 from zorba_ray.tasks import Batch, Task, load_task, make_batch, partition, sample_batch
@@ -67,6 +69,7 @@ def load_problem(config: Config) -> Problem:
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
     shape = model_shape(model, config.clients.batch, task.max_tokens, config.method in FIRST_ORDER)
+    shape = replace(shape, context=parse_bytes(config.clients.budgets.context))
     return Problem(task, model, shards, budgets, weights, instance_from(config, shape, budgets, weights))
 
 
@@ -97,6 +100,9 @@ def read(config: Config) -> tuple[Base, Outline]:
         samples=np.array([len(shard) for shard in problem.shards], dtype=np.float64),
         columns=model.columns,
         test_examples=min(available, config.evaluation.examples or available),
+        exposure=None if task.kind == "language" else exposure_of(
+            task.train, task.test, problem.shards, config.clients.partition == "natural"
+        ),
         notes=[*precision_notes(base, model), *frozen_notes(base, model)],
     )
 

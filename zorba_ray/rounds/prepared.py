@@ -15,6 +15,7 @@ from zorba_ray.engine import count_edges
 from zorba_ray.ledger import Header
 from zorba_ray.methods import FirstOrder, method_of
 from zorba_ray.rounds.allocator import Allocator
+from zorba_ray.rounds.exposure import Exposure
 from zorba_ray.rounds.plan import plan_round
 
 
@@ -29,6 +30,7 @@ class Outline:
     samples: NDArray[np.float64]  # examples of each client, [N]
     columns: list[int | None]  # of the model's stages
     test_examples: int
+    exposure: Exposure | None  # of clients to kinds of test data; None for language modelling
     notes: list[str]  # what the user should know before the first round
 
 

@@ -24,9 +24,10 @@ from zorba_ray.results.summary import FILE as SUMMARY
 from zorba_ray.results.summary import Summary, read_summary, summarise
 from zorba_ray.rounds.accounting import Wire, protocol_of
 from zorba_ray.rounds.allocator import Allocated, store
+from zorba_ray.rounds.exposure import client_accuracy
 from zorba_ray.rounds.folder import CONFIG, LEDGER, refuse_used_folder
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
-from zorba_ray.rounds.plan import Report
+from zorba_ray.rounds.plan import nothing_from
 from zorba_ray.rounds.prepared import Prepared
 from zorba_ray.rounds.recall import recall
 from zorba_ray.world.privacy import accountant_of
@@ -94,7 +95,10 @@ class Session:
                 self._statistics = self._client_records(event.round, probed)
                 yield from describe(event.plan)
             elif isinstance(event, Evaluated):
-                evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples)
+                exposure = self.prepared.outline.exposure
+                apart = client_accuracy(exposure, event.right) if exposure is not None else None
+                mean, worst = apart if apart is not None else (None, None)
+                evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples, mean, worst)
                 self.writer.add([evaluation])
                 yield evaluation
             else:
@@ -139,7 +143,7 @@ class Session:
         records = []
         for fate in fates:
             n = fate.client
-            report = fate.report or silence(n, int(prepared.outline.samples[n]))
+            report = fate.report or nothing_from(n, fate.status, int(prepared.outline.samples[n]))
             mean, deviation = moments(report.scalars)
             records.append(
                 ClientRecord(
@@ -156,12 +160,14 @@ class Session:
                     scalars=report.scalars.tolist(),
                     forwards=report.block_evaluations,
                     flops=report.flops,
+                    backward_flops=report.backward_flops,
                     bytes_up=report.upload,
                     bytes_down=fate.download,
                     seconds=report.seconds,
                     status=fate.status,
                     virtual_seconds=fate.seconds,
                     lied=fate.lied,
+                    measured_bytes=report.measured_bytes or None,
                 )
             )
         return records
@@ -205,11 +211,6 @@ def rounds_of(records: pa.Table, kind: str) -> list[int]:
     """The rounds of all records of a kind."""
     found: list[int] = records.filter(pc.equal(records["kind"], kind))["round"].to_pylist()
     return found
-
-
-def silence(client: int, samples: int) -> Report:
-    """What is known of a client that dropped out: it has done and sent nothing."""
-    return Report(client, np.zeros(0, dtype=np.float32), math.nan, samples, 0, 0.0, 0.0)
 
 
 def moments(scalars: NDArray[Any]) -> tuple[float, float]:

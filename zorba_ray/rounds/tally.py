@@ -16,6 +16,7 @@ class Tally:
     correct: int
     loss_sum: float
     count: int
+    right: bytes = b""  # of each example one byte, 1 where its answer was right; empty for language modelling
 
 
 def slices(count: int, batch: int) -> Iterator[NDArray[np.int64]]:
@@ -30,4 +31,5 @@ def add_tallies(tallies: list[Tally]) -> Tally:
         correct=sum(tally.correct for tally in tallies),
         loss_sum=sum(tally.loss_sum for tally in tallies),
         count=sum(tally.count for tally in tallies),
+        right=b"".join(tally.right for tally in tallies),
     )

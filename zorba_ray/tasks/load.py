@@ -153,7 +153,9 @@ def rows_of(table: Table, known: KnownTask, label: str, classes: tuple[str, ...]
     for name in known.text:
         missing = name in known.optional and name not in table
         text[name] = [""] * count if missing else require(table, name, key)
-    groups = require(table, known.group, key) if known.group and key == "task.train" else None
+    groups = None
+    if known.group:  # test data may be without
+        groups = require(table, known.group, key) if key == "task.train" else table.get(known.group)
     if not classes:
         return Rows(text, np.zeros(count, np.int64), groups)
     number = {name: i for i, name in enumerate(classes)}
@@ -197,7 +199,7 @@ def tokenise(
         if kind == "language":
             runs = windows([ids for name in known.text for ids in encoder.tokens(rows.text[name])], limit)
             return pack(runs, np.zeros(len(runs), np.int64), None)
-        groups = None if rows.groups is None else np.array([number[name] for name in rows.groups], np.int64)
+        groups = None if rows.groups is None else np.array([number.get(name, -1) for name in rows.groups], np.int64)
         return pack(encoder.encode(rows.text), rows.labels, groups)
 
     found = (examples(train), examples(test))
