@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zorba_ray.results.page import code, figure, folded, page, paragraph, section
+from zorba_ray.results.page import code, facts, figure, folded, page, section
 from zorba_ray.results.page import table as html_table
 from zorba_ray.studies import figures
 from zorba_ray.studies.aggregate import band, spread
@@ -18,7 +18,7 @@ from zorba_ray.studies.figures import AXES, Axis, Curve, Sweep
 from zorba_ray.studies.plan import cells
 from zorba_ray.studies.spec import Study
 from zorba_ray.studies.store import STUDY
-from zorba_ray.studies.tables import Table, as_markdown, as_text, final_score, tables, to_target
+from zorba_ray.studies.tables import Table, as_markdown, as_text, final_score, signed_target, tables, to_target
 
 PAGE = "report.html"
 
@@ -49,7 +49,7 @@ def show_table(each: Table) -> str:
     if not each.rows:
         return ""
     if each.head[-1] == "Note":
-        return section(each.title, "", *(paragraph(f"{', '.join(row[:-1])}: {row[-1]}", "note") for row in each.rows))
+        return section(each.title, "", facts([(", ".join(row[:-1]), row[-1]) for row in each.rows]))
     return section(each.title, each.about, html_table(each.head, each.rows))
 
 
@@ -120,9 +120,10 @@ def sweep_picture(study: Study, comparisons: Sequence[Comparison], folder: Path)
 
 def scale_picture(study: Study, comparisons: Sequence[Comparison], folder: Path) -> str:
     percent = study.metric == "accuracy"
-    target = study.target if percent else -study.target
+    target = signed_target(study)
     lines: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
-    for title in (f"Test {study.metric}" + ", %" * percent, "Rounds to the target", "Seconds a round"):
+    titles = f"Test {study.metric}" + ", %" * percent, "Rounds to the target"
+    for title in (*titles, "Bytes up and down, a client and round", "Seconds a round"):
         for arm in study.chosen:
             lines.setdefault(title, {})[arm.name] = [
                 values_of(study, each, title, target) for each in comparisons if each.cell.arm is arm
@@ -141,8 +142,10 @@ def values_of(study: Study, each: Comparison, title: str, target: float) -> tupl
         values = [sign * final_score(study, result) for result in each.finals]
     elif title.startswith("Rounds"):
         values = [to_target(study, result, "rounds", target) for result in each.finals]
+    elif title.startswith("Bytes"):
+        values = [r.per_report("bytes_up") + r.per_report("bytes_down") for r in each.finals if r.reports]
     else:
-        values = [float(r.curve["seconds"][-1] / r.curve["rounds"][-1]) for r in each.finals if r.ok]
+        values = [float(r.curve["seconds"][-1] / max(1, r.curve["rounds"][-1])) for r in each.finals if r.ok]
     if not values:
         return math.nan, math.nan, math.nan
     found = spread(values)

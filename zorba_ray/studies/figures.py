@@ -50,7 +50,7 @@ class Axis:
 
 AXES = (
     Axis("rounds", "rounds", lambda x: f"{x:,.0f}"),
-    Axis("bytes_per_client", "bytes up and down of one client", format_bytes, log=True),
+    Axis("bytes_per_client", "bytes up and down, mean of the clients", format_bytes, log=True),
     Axis("flops", "forward FLOPs of all clients", flops),
     Axis("virtual_seconds", "simulated seconds", duration),
 )
@@ -229,8 +229,8 @@ def scaling(values: Sequence[str], key: str, lines: dict[str, dict[str, list[tup
     numbers = [number_of(value) for value in values]
     numeric = all(number is not None for number in numbers)
     x = np.array([float(n) for n in numbers if n is not None]) if numeric else np.arange(len(values), dtype=float)
-    figure = Figure(figsize=(9.6, 3.0), layout="constrained")
-    grid = np.atleast_1d(figure.subplots(1, len(lines))).ravel()
+    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
+    grid = figure.subplots(2, math.ceil(len(lines) / 2)).ravel()
     for axes, (title, arms) in zip(grid, lines.items(), strict=True):
         style = colours(list(arms))
         for arm, spreads in arms.items():

@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from zorba_ray.allocation.show import text_table
 from zorba_ray.config.units import format_bytes
+from zorba_ray.results.display import duration
 from zorba_ray.results.report import flops
 from zorba_ray.studies.aggregate import Floats, Spread, common_budget, cost_to_reach, score_at, spread
 from zorba_ray.studies.collect import Comparison, Result
@@ -27,25 +30,72 @@ class Table:
 
 
 def tables(study: Study, comparisons: Sequence[Comparison]) -> list[Table]:
-    """What came out, and what a client pays for it in one round."""
-    return [outcome_table(study, comparisons), cost_table(study, comparisons), notes_table(study, comparisons)]
+    """What came out, what the target cost, what a client pays in one round, and what to know before comparing."""
+    made = (outcome_table, target_table, cost_table, notes_table)
+    return [make(study, comparisons) for make in made]
 
 
 def outcome_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
-    sign = "≥" if study.metric == "accuracy" else "≤"
-    shown = show_score(study, study.target if study.metric == "accuracy" else -study.target)
-    to = f"to {sign} {shown}"
-    head = [*arm_head(study), "Rate", f"Test {study.metric}", f"Rounds {to}", "FLOPs", "Bytes a client", "Reached",
-            "At equal FLOPs", "At equal uploads"]  # fmt: skip
-    budgets = budget_text(study, comparisons)
+    head = [*arm_head(study), "Rate", f"Test {study.metric}", "At equal FLOPs", "At equal uploads"]
     about = (
-        f"Test {study.metric} after the last round: median [least – most] over {len(study.seeds)} seeds. Then the "
-        f"median rounds, forward FLOPs of all clients, and bytes up and down of one client until the first evaluation "
-        f"at the target, and how many seeds reached it ({NEVER}: the median seed did not). Last, test {study.metric} "
-        f"at the largest forward FLOPs, and at the most uploaded numbers, that every arm spent{budgets}. A seed that "
-        f"diverged counts as worse than any other. Rates marked ‹ or › are the lowest or highest that were tried."
+        f"Test {study.metric} after the last round: median [worst – best] over {len(study.seeds)} seeds; then at the "
+        f"largest forward FLOPs, and at the most uploaded numbers, that every arm spent"
+        f"{budget_text(study, comparisons)}. A seed that diverged counts as worse than any other. Rates marked ‹ or › "
+        f"are the lowest or highest that were tried."
     )
-    return Table("What came out", about, head, [outcome_row(study, each, comparisons) for each in comparisons])
+    rows = []
+    for each in comparisons:
+        row = arm_cells(study, each)
+        if each.choice is None or not each.finals:
+            rows.append([*row, NEVER, failure(each), NEVER, NEVER])
+            continue
+        ends = spread([final_score(study, result) for result in each.finals])
+        equal = [at_equal(study, each, comparisons, name) for name in ("flops", "numbers_up")]
+        rows.append([*row, rate_text(each), show_spread(study, ends), *equal])
+    return Table("What came out", about, head, rows)
+
+
+COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("rounds", "Rounds", lambda x: f"{x:,.0f}"),
+    ("flops", "Forward FLOPs", flops),
+    ("backward_flops", "Backward FLOPs", lambda x: flops(x) if x else "0"),
+    ("bytes_per_client", "Bytes a client", format_bytes),
+    ("virtual_seconds", "Simulated time", duration),
+)
+
+
+def target_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
+    """Costs that no run has are left out: simulated time without a fleet, backward FLOPs of forward-only methods."""
+    target = signed_target(study)
+    done = [result for each in comparisons for result in each.finals if result.ok]
+    shown = [cost for cost in COSTS if any(np.nan_to_num(result.curve[cost[0]]).any() for result in done)]
+    about = (
+        f"Until the first evaluation with test {study.metric} {target_text(study)}: how many seeds reached it, and the "
+        f"median seed's rounds, FLOPs of all clients, bytes up and down of the mean client"
+        f"{', and seconds on the simulated fleet' * any(name == 'virtual_seconds' for name, _, _ in shown)}. {NEVER}: "
+        f"the median seed did not reach it."
+    )
+    rows = []
+    for each in comparisons:
+        row = arm_cells(study, each)
+        if not each.finals:
+            rows.append([*row, NEVER, *[NEVER] * len(shown)])
+            continue
+        costs = [spread([to_target(study, r, name, target) for r in each.finals]) for name, _, _ in shown]
+        rounds = spread([to_target(study, result, "rounds", target) for result in each.finals])
+        texts = [cost_text(cost, show) for cost, (_, _, show) in zip(costs, shown, strict=True)]
+        rows.append([*row, f"{rounds.finite} of {rounds.count}", *texts])
+    head = [*arm_head(study), "Reached", *(title for _, title, _ in shown)]
+    return Table(f"What {target_text(study)} cost", about, head, rows)
+
+
+def signed_target(study: Study) -> float:
+    """As a score: more is better."""
+    return study.target if study.metric == "accuracy" else -study.target
+
+
+def target_text(study: Study) -> str:
+    return f"{'≥' if study.metric == 'accuracy' else '≤'} {show_score(study, signed_target(study))}"
 
 
 def arm_head(study: Study) -> list[str]:
@@ -54,21 +104,6 @@ def arm_head(study: Study) -> list[str]:
 
 def arm_cells(study: Study, each: Comparison) -> list[str]:
     return [each.cell.arm.name, each.cell.setting] if study.scale.key else [each.cell.arm.name]
-
-
-def outcome_row(study: Study, each: Comparison, comparisons: Sequence[Comparison]) -> list[str]:
-    row = arm_cells(study, each)
-    if each.choice is None or not each.finals:
-        return [*row, NEVER, failure(each), *[NEVER] * 6]
-    target = study.target if study.metric == "accuracy" else -study.target
-    ends = spread([final_score(study, result) for result in each.finals])
-    costs = {name: spread([to_target(study, r, name, target) for r in each.finals]) for name in
-             ("rounds", "flops", "bytes_per_client")}  # fmt: skip
-    reached = costs["rounds"]
-    row += [rate_text(each), show_spread(study, ends)]
-    row += [cost_text(costs["rounds"], lambda x: f"{x:,.0f}"), cost_text(costs["flops"], flops)]
-    row += [cost_text(costs["bytes_per_client"], format_bytes), f"{reached.finite} of {reached.count}"]
-    return row + [at_equal(study, each, comparisons, name) for name in ("flops", "numbers_up")]
 
 
 def rate_text(each: Comparison) -> str:
@@ -99,7 +134,8 @@ def to_target(study: Study, result: Result, cost: str, target: float) -> float:
     """Of runs that diverged too: they may have reached it before."""
     if not len(result.curve.get("rounds", ())):
         return math.inf
-    return cost_to_reach(result.curve[cost], score(study, result), target)
+    cost_there = cost_to_reach(result.curve[cost], score(study, result), target)
+    return math.inf if math.isnan(cost_there) else cost_there
 
 
 def budget_of(comparisons: Sequence[Comparison], setting: str, cost: str) -> float | None:
