@@ -11,7 +11,6 @@ from zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config
-from zorba_ray.config.schema import METHOD_NAMES
 from zorba_ray.config.validate import ignored
 from zorba_ray.ledger import read_ledger
 from zorba_ray.methods import METHODS, method_of, register
@@ -26,16 +25,6 @@ ZEROTH = sorted(path for path in (ROOT / "configs" / "methods").glob("*.yaml") i
 ZEROTH += [ROOT / "configs" / "methods" / f"{name}.yaml" for name in
            ("fedspzo", "fedspzo_lora", "fedkseed", "fedkseed_pro", "fedzo")]  # fmt: skip
 OWN = {"method", "zo", "split", "pool", "step", "allocation", "model", "base"}
-
-
-@pytest.fixture
-def no_trace() -> object:
-    """Whatever a test registers is forgotten."""
-    names, methods = list(METHOD_NAMES), dict(METHODS)
-    yield
-    METHOD_NAMES[:] = names
-    METHODS.clear()
-    METHODS.update(methods)
 
 
 @pytest.mark.parametrize("path", ZEROTH, ids=lambda path: path.stem)
