@@ -78,7 +78,7 @@ def test_placements_on_three_nodes_write_the_oracles_ledger(
     three_nodes: Cluster, tmp_path: Path, oracle: bytes, placement: str
 ):
     driver = prepared(tmp_path, f"placement={placement}")
-    assert len({member.standing.node for member in driver.backend.pool.members}) == 3
+    assert len({member.standing.node for member in driver.backend.pool.members}) > 1
     assert finished(driver) == oracle
 
 
@@ -86,16 +86,22 @@ def test_placements_on_three_nodes_write_the_oracles_ledger(
 def test_a_node_killed_in_mid_round_changes_nothing(
     three_nodes: Cluster, tmp_path: Path, oracle: bytes, monkeypatch: pytest.MonkeyPatch, placement: str
 ):
-    """The node goes right after one of its actors was sent its work of round 2."""
+    """The node and all on it stop dead, right after one of its actors was sent its work of round 2."""
     send = Pool._send
     workers = {node.node_id: node for node in three_nodes.worker_nodes}
     killed: list[str] = []
 
     def send_and_kill(self: Pool, call: str, member: Member, arguments: tuple[Any, ...]) -> Any:
         reference = send(self, call, member, arguments)
-        if call == "probe" and arguments[0].round == 2 and not killed and member.standing.node in workers:
-            three_nodes.remove_node(workers[member.standing.node], allow_graceful=False)
-            killed.append(member.slot.name)
+        node = member.standing.node
+        if call == "probe" and arguments[0].round == 2 and not killed and node in workers:
+            there = [other for other in self.members if other.standing.node == node]
+            for other in there:
+                os.kill(other.standing.pid, signal.SIGSTOP)
+            three_nodes.remove_node(workers[node], allow_graceful=False)
+            for other in there:
+                os.kill(other.standing.pid, signal.SIGKILL)
+            killed.extend(other.slot.name for other in there)
         return reference
 
     monkeypatch.setattr(Pool, "_send", send_and_kill)
@@ -104,7 +110,7 @@ def test_a_node_killed_in_mid_round_changes_nothing(
     finally:
         three_nodes.add_node(num_cpus=1)
     notes = json.loads((tmp_path / "summary.json").read_text())["notes"]
-    assert killed and any(note.startswith(killed[0]) for note in notes), notes
+    assert killed and all(any(note.startswith(f"{name} ") for note in notes) for name in killed), notes
     assert ledger == oracle
 
 
@@ -134,13 +140,12 @@ def test_weights_lie_once_on_every_node(three_nodes: Cluster, tmp_path: Path):
     pool = driver.backend.pool
     where = ray.experimental.get_object_locations([pool.base])[pool.base]
     nodes = {member.standing.node for member in pool.members}
-    standing = sorted(member.standing.node for member in pool.members)
-    assert standing == sorted([*nodes, *nodes]) and len(nodes) == 3  # two actors on each
+    assert 1 < len(nodes) < len(pool.members)
     assert sorted(where["node_ids"]) == sorted(nodes)
     size = where["object_size"]
     assert size > 4 * sum(block.size for block in ray.get(pool.base).header.blocks)
     for node in ray.nodes():
-        if node["Alive"]:
+        if node["NodeID"] in nodes:
             assert size <= object_store_bytes(node) < 2 * size
     for member in pool.members:
         ray.kill(member.actor)
@@ -176,8 +181,13 @@ def every_tensor(actor: Any) -> list[Any]:
 def test_nobody_sees_what_another_process_writes(three_nodes: Cluster, tmp_path: Path):
     driver = prepared(tmp_path, "placement=per_client", "clients.count=6")
     pool = driver.backend.pool
+    nodes = [member.standing.node for member in pool.members]
+    crowded = max(nodes, key=nodes.count)
+    pool.members.sort(key=lambda member: member.standing.node != crowded)
     first = pool.members[0]
-    assert sum(member.standing.node == first.standing.node for member in pool.members) == 2
+    assert nodes.count(crowded) > 1  # six actors on three nodes: two that share an object store
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors cannot import this file
 
     def digests() -> list[str]:
         return [ray.get(member.actor.__ray_call__.remote(all_weights_sha256)) for member in pool.members]
