@@ -156,10 +156,10 @@ def test_a_full_disk_leaves_a_whole_ledger_and_a_run_to_resume(tmp_path: Path, o
     prepared = prepare(config)
     session = Session(config, prepared, folder, resume=False)
     host = build_host(prepared.base, "cpu")
-    with pytest.raises(ConfigError, match=r"cannot write to .*File too large.*--resume") as caught:
-        with driver_module.writing_to(folder), files_of_at_most(header + room):
-            for _ in session.events(LocalBackend(host, prepared.test_examples)):
-                pass
+    full = pytest.raises(ConfigError, match=r"cannot write to .*File too large.*--resume")
+    with full as caught, driver_module.writing_to(folder), files_of_at_most(header + room):
+        for _ in session.events(LocalBackend(host, prepared.test_examples)):
+            pass
     assert "\n" not in str(caught.value)
     session.ledger.close()
     written = (folder / LEDGER).read_bytes()

@@ -110,7 +110,7 @@ class FaultsConfig:
         "recompute", "when an actor dies or raises: compute its clients again elsewhere, or drop them from the round",
         ("recompute", "drop"),
     )
-    min_clients: int = key(1, "stop when reports were excluded and fewer than this many remain in a round")
+    min_clients: int = key(1, "stop when reports were left out and fewer than this many remain in a round")
     outlier: float = key(0.0, "exclude clients whose scalars lie this many deviations from the others'; 0: none")
     byzantine: float = key(0.0, "share of clients that lie in every report, for studies")
     lie: str = key("sign_flip", "what liars send: minus the truth, a multiple of it, noise of its size, or NaN",

@@ -249,16 +249,17 @@ def check_budgets(budgets: BudgetsConfig, clients: int) -> None:
         check_size(size, f"{here}.explicit.{i}")
     if budgets.median:
         check_size(budgets.median, f"{here}.median")
+    check_size(budgets.context, f"{here}.context", least=0)
     positive(**{f"{here}.sigma": budgets.sigma})
     at_least(1, **{f"{here}.levels": budgets.levels})
 
 
-def check_size(size: str, name: str) -> None:
+def check_size(size: str, name: str, least: int = 1) -> None:
     try:
         count = parse_bytes(size)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
-    require(count > 0, name, size, "more than 0 bytes")
+    require(count >= least, name, size, "more than 0 bytes")
 
 
 def check_model(model: ModelConfig) -> None:

@@ -57,6 +57,10 @@ class Driver:
         pool.setup(offloads=on_own_gpu and self.config.model.frozen == "offload")
         prepared = allocated(self.config, pool.base, outline, self.folder if self.resume else None)
         self.session = Session(self.config, prepared, self.folder, self.resume)
+        if self.config.runtime.threads > 1:
+            self.session.notes.append(
+                f"runtime.threads={self.config.runtime.threads}: equal to other placements to rounding, not to the bit"
+            )
         pool.ready(self.session.steps)
         drop = self.config.faults.on_fault == "drop"
         batch = self.config.evaluation.batch

@@ -14,10 +14,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
+from zorba_ray.config.units import format_bytes, parse_bytes
 from zorba_ray.runtime.client import ClientActor
 from zorba_ray.runtime.packing import Gpu, Slot, cohort_slots, pack_clients, turns, waves
 
 ACTOR_MEMORY = 350 * 2**20  # own memory of an actor with torch, transformers and a small model on a CPU (measured)
+BUSY = 60.0  # seconds after which GPUs that should be free are taken to be somebody else's
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,21 @@ def place_on_gpus(config: Config, budgets: Sequence[int], gpus: Sequence[Gpu]) -
         packed = pack_clients(budgets, gpus)
         if config.placement == "per_client" or waves(packed) == 1:
             kind, slots = "per_client", packed
-            reason = f"one actor per client on {len(gpus)} GPUs{in_waves(packed)}"
+            reason = f"one actor per client on {len(gpus)} GPUs{in_waves(packed)}{context_advice(config, gpus)}"
         else:
             reason += ", because the clients' budgets do not fit side by side"
     strategies = reserve(gpus)
     contexts = [gpu.context for gpu in gpus]
     return Placement(kind, slots, starter(0.0, config.runtime.threads, "cuda", strategies, contexts), "cuda", reason)
+
+
+def context_advice(config: Config, gpus: Sequence[Gpu]) -> str:
+    """Where the plan does not know how much of every budget goes to the CUDA context."""
+    largest = max(gpu.context for gpu in gpus)
+    if largest <= parse_bytes(config.clients.budgets.context):
+        return ""
+    size = format_bytes(largest)
+    return f"; the CUDA context takes {size} of every budget: for plans that know, clients.budgets.context='{size}'"
 
 
 def in_waves(slots: Sequence[Slot]) -> str:
@@ -107,7 +118,7 @@ def discover_gpus() -> list[Gpu]:
             continue
         where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ray.remote(memories).options(num_cpus=0, num_gpus=count, scheduling_strategy=where)
-        found = ray.get(task.remote())
+        found = in_time(task.remote(), f"the {count} GPUs of node {node['NodeManagerAddress']}")
         if len(found) != count:
             raise ConfigError(
                 f"node {node['NodeManagerAddress']} offers {count} GPUs to Ray, but PyTorch sees {len(found)} there; "
@@ -121,8 +132,19 @@ def reserve(gpus: Sequence[Gpu]) -> list[Any]:
     """One placement-group bundle per GPU, so that an actor's fraction is on the GPU that it was packed onto."""
     bundles = [{"GPU": 1.0, f"node:{_address(gpu.node)}": 0.0001} for gpu in gpus]
     group = placement_group(bundles, strategy="PACK")
-    ray.get(group.ready())
+    in_time(group.ready(), f"all {len(gpus)} GPUs of the cluster")
     return [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i) for i in range(len(gpus))]
+
+
+def in_time(reference: Any, what: str) -> Any:
+    """What should be there at once, unless somebody else has it: Ray would wait for ever."""
+    try:
+        return ray.get(reference, timeout=BUSY)
+    except ray.exceptions.GetTimeoutError:
+        raise ConfigError(
+            f"{what} did not come free within {BUSY:.0f} s; other jobs hold them. Wait for them, or use "
+            f"runtime.device=cpu"
+        ) from None
 
 
 def _address(node_id: str) -> str:
