@@ -203,7 +203,8 @@ def _unpack(text: str, dtype: str, columns: int) -> NDArray[Any]:
 
 
 def _entry_to_json(entry: Entry) -> dict[str, Any]:
-    return _step_to_json(entry.step) | {"loss": entry.loss if math.isfinite(entry.loss) else None}
+    loss = entry.loss if math.isfinite(entry.loss) else None
+    return {"round": entry.round, "lr": entry.step.lr, "loss": loss} | _step_to_json(entry.step)
 
 
 def _step_to_json(step: Step) -> dict[str, Any]:
