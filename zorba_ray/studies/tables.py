@@ -36,22 +36,23 @@ def tables(study: Study, comparisons: Sequence[Comparison]) -> list[Table]:
 
 
 def outcome_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
-    head = [*arm_head(study), "Rate", f"Test {study.metric}", "At equal FLOPs", "At equal uploads"]
+    head = [*arm_head(study), "Rate", f"Test {study.metric}", "At equal FLOPs", "At equal uploads", "Worst clients"]
     about = (
         f"Test {study.metric} after the last round: median [worst – best] over {len(study.seeds)} seeds; then at the "
         f"largest forward FLOPs, and at the most uploaded numbers, that every arm spent"
-        f"{budget_text(study, comparisons)}. A seed that diverged counts as worse than any other. Rates marked ‹ or › "
-        f"are the lowest or highest that were tried."
+        f"{budget_text(study, comparisons)}. Worst clients: the last accuracy of the tenth of the clients with the "
+        f"lowest, each on test data like its own, the median seed. A seed that diverged counts as worse than any "
+        f"other. Rates marked ‹ or › are the lowest or highest that were tried."
     )
     rows = []
     for each in comparisons:
         row = arm_cells(study, each)
         if each.choice is None or not each.finals:
-            rows.append([*row, NEVER, failure(each), NEVER, NEVER])
+            rows.append([*row, NEVER, failure(each), *[NEVER] * 3])
             continue
         ends = spread([final_score(study, result) for result in each.finals])
         equal = [at_equal(study, each, comparisons, name) for name in ("flops", "numbers_up")]
-        rows.append([*row, rate_text(each), show_spread(study, ends), *equal])
+        rows.append([*row, rate_text(each), show_spread(study, ends), *equal, worst_clients(each)])
     return Table("What came out", about, head, rows)
 
 
@@ -115,6 +116,13 @@ def failure(each: Comparison) -> str:
     """Why there is nothing to show."""
     statuses = {result.status for result in (*each.sweep, *each.finals, *each.failed)}
     return " / ".join(sorted(statuses - {"ok"})) or "not finished"
+
+
+def worst_clients(each: Comparison) -> str:
+    """A dash where the records do not have it, as for language tasks."""
+    lasts = [float(r.curve["client_accuracy_worst"][-1]) if r.ok else -math.inf for r in each.finals]
+    median = spread(lasts).median if lasts and not any(map(math.isnan, lasts)) else -math.inf
+    return f"{100 * median:.1f} %" if math.isfinite(median) else NEVER
 
 
 def score(study: Study, result: Result) -> Floats:
