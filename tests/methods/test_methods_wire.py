@@ -129,6 +129,19 @@ def test_fedkseed_stays_below_18_kilobytes_however_much_was_missed() -> None:
     assert up <= 800 and late + up < 18_000
 
 
+def test_fedkseeds_upload_is_all_that_its_step_needs() -> None:
+    """One number for each direction drawn, and the step sums these and nothing finer."""
+    plan = plan_of("fedkseed", local_steps=12, directions=1, pool=5)
+    active, weights = np.ones((3, 4), dtype=bool), np.array([1.0, 2.0, 4.0])
+    step, reports = run_round(plan, start(), active, weights)
+    assert isinstance(step, SharedStep) and step.pool is not None
+    total = np.zeros(5)
+    for n, each in enumerate(reports):
+        sent = np.frombuffer(upload(plan, n, each.scalars), dtype="<f4")
+        total[np.unique(draws(plan, n, 12))] += weights[n] * sent.astype(np.float64)
+    assert np.array_equal((total / weights.sum()).astype(np.float32)[step.pool], step.coefficients[0])
+
+
 def test_pro_draws_travel() -> None:
     """The server draws: a participant gets its own indices, and with a step those that the others drew."""
     config = kseed("pro")

@@ -82,7 +82,8 @@ class Wire:
         else:
             down = self._sent[-1] - np.asarray(self._sent)[seen]
         if self._protocol.pool:
-            down = np.minimum(down, NUMBER * self._protocol.pool * len(np.unique(self._sums, axis=0)))
+            rows = np.unique(self._sums, axis=0)
+            down = np.minimum(down, NUMBER * self._protocol.pool * int(rows.any(axis=1).sum()))
         self._seen[members] = len(self._sent) - 1
         return np.asarray(down + 2 * self._protocol.drawn, dtype=np.int64)
 
