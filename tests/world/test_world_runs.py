@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from world_settings import CLOCK, EVERYTHING, SLOW, SMALL, rows, run
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config
 from zorba_ray.ledger import CombinedStep, read_ledger
 from zorba_ray.results.display import last_lines
 from zorba_ray.results.report import write_report
-from zorba_ray.results.schema import RoundRecord
 from zorba_ray.results.stream import table
-from zorba_ray.results.summary import Summary
 from zorba_ray.rounds.folder import LEDGER
-from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.rounds.loop import Diverged
-from zorba_ray.rounds.prepare import build_host, prepare
 from zorba_ray.rounds.replay import replayed_model
-from zorba_ray.rounds.session import Session
 from zorba_ray.world.faults import liars
-
-SMALL = [
-    "clients.count=6", "rounds=6", "zo.directions=2", "seed=3", "allocation.plan=cyclic",
-    "evaluation.every=6", "evaluation.examples=16", "step.lr=1e-3",
-]  # fmt: skip
-CLOCK = ["fleet.devices=[{forward: 1e9, up: 1e4, down: 1e4, latency: 0.2}]"]
-SLOW = [*CLOCK, "fleet.spread=1", "fleet.jitter=0.5"]
-EVERYTHING = [
-    *SLOW, "participation.clients=4", "participation.choice=samples", "participation.availability=markov",
-    "participation.up=4", "participation.down=2", "participation.dropout=0.2", "participation.over=0.4",
-    "participation.deadline=0.6", "participation.late=keep", "faults.byzantine=0.2", "faults.lie=random",
-    "faults.outlier=6", "zo.local_steps=2", "method=decomfl",
-]  # fmt: skip
-
-
-def run(folder: Path, overrides: Sequence[str], resume: bool = False, stop_after: int | None = None) -> Summary:
-    config = load_config(None, [*SMALL, *overrides])
-    prepared = prepare(config, folder if resume else None)
-    session = Session(config, prepared, folder, resume)
-    host = build_host(prepared.base, "cpu")
-    host.apply(session.steps)
-    stopped = True
-    try:
-        for event in session.events(LocalBackend(host, prepared.test_examples)):
-            if isinstance(event, RoundRecord) and event.round + 1 == stop_after:
-                break
-        stopped = False
-    finally:
-        summary = session.finish("cohort", {}, host.digest(), 1.0, interrupted=stopped, stopped="")
-    return summary
-
-
-def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
-    return [row for row in table(folder).to_pylist() if row["kind"] == kind]
 
 
 def without_seconds(folder: Path) -> list[dict[str, Any]]:
@@ -124,6 +85,13 @@ def test_over_selection_counts_as_many_as_wanted_the_fastest(tmp_path: Path):
     for t in range(6):
         mine = sorted((row["virtual_seconds"], row["status"]) for row in clients if row["round"] == t)
         assert [status for _, status in mine] == ["ok"] * 3 + ["late"] * 2
+
+
+def test_a_report_of_no_use_does_not_take_the_place_of_one_that_is(tmp_path: Path):
+    lying = ["faults.byzantine=0.34", "faults.lie=nan"]
+    run(tmp_path, [*SLOW, "participation.clients=3", "participation.over=1", *lying])
+    for row in rows(tmp_path, "round"):
+        assert (row["participants"], row["reported"], row["excluded"], row["late"]) == (6, 3, 2, 1)
 
 
 def test_without_a_fleet_no_time_is_invented(tmp_path: Path):
@@ -263,3 +231,18 @@ def test_a_report_can_be_made_of_a_run_with_empty_rounds(tmp_path: Path):
     trace = trace_file(tmp_path, (0, 1, 3), (2, 5, 6))
     run(tmp_path / "run", ["participation.availability=trace", f"participation.trace={trace}"])
     assert "0 to 1 of 6 clients" in write_report(tmp_path / "run").read_text()
+
+
+def test_first_order_clients_drop_out_lie_and_come_late_too(tmp_path: Path):
+    trained = [
+        "fleet.devices=[{forward: 1e9, latency: 0.2}]", "fleet.spread=1", "method=fedavg", "participation.dropout=0.2",
+        "participation.deadline=2", "faults.byzantine=0.2", "faults.lie=nan", "rounds=4",
+        "clients.budgets.classes=[{budget: 1 GiB}]",
+    ]  # fmt: skip
+    summary = run(tmp_path / "whole", trained)
+    statuses = {row["status"] for row in rows(tmp_path / "whole", "client")}
+    assert statuses == {"ok", "late", "dropped", "nan"}
+    assert replayed_model(tmp_path / "whole").sha256 == summary.model_sha256
+    run(tmp_path / "part", trained, stop_after=2)
+    run(tmp_path / "part", trained, resume=True)
+    assert (tmp_path / "part" / LEDGER).read_bytes() == (tmp_path / "whole" / LEDGER).read_bytes()

@@ -155,7 +155,7 @@ def last_lines(summary: Summary, run_dir: Path) -> list[str]:
         lines.append(f"On the simulated fleet {duration(summary.virtual_seconds)}; here {duration(summary.seconds)}")
     absent = [(summary.late, "late"), (summary.dropped, "dropped out"), (summary.excluded, "left out")]
     if any(count for count, _ in absent):
-        lines.append("Reports " + ", ".join(f"{count:,} {what}" for count, what in absent if count))
+        lines.append("Participants: " + ", ".join(f"{count:,} {what}" for count, what in absent if count))
     if summary.epsilon is not None:
         lines.append(f"Privacy spent: ε = {summary.epsilon:.3g}")
     lines.append(

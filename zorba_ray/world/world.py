@@ -123,7 +123,9 @@ class World:
         config, t = self.config, chosen.round
         received = {report.client: self._told(t, report) for report in reports}
         arrivals = self._arrivals(chosen, received)
-        in_time, lasted = close_round(arrivals, chosen.wanted, config.participation.deadline)
+        useless = [n not in received or unusable(received[n]) != "" for n in chosen.clients.tolist()]
+        waited = np.where(useless, np.inf, arrivals)  # the server goes on waiting for another
+        in_time, lasted = close_round(waited, chosen.wanted, config.participation.deadline)
         status = self._statuses(chosen, received, in_time)
         fates = [
             Fate(
@@ -195,12 +197,8 @@ class World:
         for n, gone, on_time in zip(chosen.clients.tolist(), chosen.dropped, in_time, strict=True):
             if gone:
                 status[n] = "dropped"
-            elif received[n].status != "ok":
-                status[n] = received[n].status
-            elif not is_finite(received[n]):
-                status[n] = "nan"
             else:
-                status[n] = "ok" if on_time else "late"
+                status[n] = unusable(received[n]) or ("ok" if on_time else "late")
         if self.config.faults.outlier > 0:
             judges = [received[n].scalars for n, what in status.items() if what == "ok"]
             judged = [n for n, what in status.items() if what in ("ok", "late")]
@@ -214,20 +212,26 @@ class World:
         """Stop where it is not some clients' fault: divergence, or too few who can be counted."""
         t, faults = judged.chosen.round, self.config.faults
         reported = sum(fate.report is not None for fate in judged.fates)
-        strange, excluded = judged.count("nan"), reported - judged.count("ok", "late")
+        strange, remain = judged.count("nan"), judged.count("ok", "late")
         if strange > reported / 2:
             who = "every client" if strange == reported else f"{strange} of {reported} clients"
             raise Diverged(
                 f"diverged at round {t}: {who} reported a loss or scalars that are not finite; the ledger keeps the "
                 f"{t} good rounds. Lower step.lr or zo.mu"
             )
-        if excluded and len(judged.counted) < faults.min_clients:
+        if remain < min(reported, faults.min_clients):
             statuses = sorted({fate.status for fate in judged.fates} - {"ok", "late", "dropped"})
             raise ConfigError(
-                f"round {t}: {excluded} of {reported} reports were left out ({', '.join(statuses)}), and "
-                f"{len(judged.counted)} remain; faults.min_clients is {faults.min_clients}. The ledger keeps the {t} "
-                f"good rounds"
+                f"round {t}: {reported - remain} of {reported} reports were left out ({', '.join(statuses)}), and "
+                f"{remain} remain; faults.min_clients is {faults.min_clients}. The ledger keeps the {t} good rounds"
             )
+
+
+def unusable(report: Report) -> str:
+    """Why a report is of no use by itself; empty: it is."""
+    if report.status != "ok":
+        return report.status
+    return "" if is_finite(report) else "nan"
 
 
 MakeStep = Callable[[RoundPlan, Sequence[Report], NDArray[np.bool_], Floats], Step]

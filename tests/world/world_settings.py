@@ -1,0 +1,49 @@
+"""Settings of small runs in the simulated world, and a way to run them in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zorba_ray.config.load import load_config
+from zorba_ray.results.schema import RoundRecord
+from zorba_ray.results.stream import table
+from zorba_ray.results.summary import Summary
+from zorba_ray.rounds.local import LocalBackend
+from zorba_ray.rounds.prepare import build_host, prepare
+from zorba_ray.rounds.session import Session
+
+SMALL = [
+    "clients.count=6", "rounds=6", "zo.directions=2", "seed=3", "allocation.plan=cyclic",
+    "evaluation.every=6", "evaluation.examples=16", "step.lr=1e-3",
+]  # fmt: skip
+CLOCK = ["fleet.devices=[{forward: 1e9, up: 1e4, down: 1e4, latency: 0.2}]"]
+SLOW = [*CLOCK, "fleet.spread=1", "fleet.jitter=0.5"]
+EVERYTHING = [
+    *SLOW, "participation.clients=4", "participation.choice=samples", "participation.availability=markov",
+    "participation.up=4", "participation.down=2", "participation.dropout=0.2", "participation.over=0.4",
+    "participation.deadline=0.6", "participation.late=keep", "faults.byzantine=0.2", "faults.lie=random",
+    "faults.outlier=6", "zo.local_steps=2", "method=decomfl",
+]  # fmt: skip
+
+
+def run(folder: Path, overrides: Sequence[str], resume: bool = False, stop_after: int | None = None) -> Summary:
+    config = load_config(None, [*SMALL, *overrides])
+    prepared = prepare(config, folder if resume else None)
+    session = Session(config, prepared, folder, resume)
+    host = build_host(prepared.base, "cpu")
+    host.apply(session.steps)
+    stopped = True
+    try:
+        for event in session.events(LocalBackend(host, prepared.test_examples)):
+            if isinstance(event, RoundRecord) and event.round + 1 == stop_after:
+                break
+        stopped = False
+    finally:
+        summary = session.finish("cohort", {}, host.digest(), 1.0, interrupted=stopped, stopped="")
+    return summary
+
+
+def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [row for row in table(folder).to_pylist() if row["kind"] == kind]
