@@ -26,7 +26,7 @@ def section(kind: type, help: str) -> Any:
     return field(default_factory=kind, metadata={"help": help, "choices": ()})
 
 
-FIRST_ORDER = ("fedavg", "fedit")
+FIRST_ORDER = ["fedavg", "fedit"]  # methods that train with gradients
 METHOD_NAMES = ["zorba", "fedspzo", "decomfl", "fedkseed", "fedzo", *FIRST_ORDER]  # and what `methods.register` adds
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import METHOD_NAMES, Config
+from zorba_ray.config.schema import FIRST_ORDER, METHOD_NAMES, Config
 from zorba_ray.methods import fedavg, fedit, fedkseed, fedspzo, statistics, zorba
 from zorba_ray.methods.method import FirstOrder, Method, ZeroOrder
 
@@ -32,6 +32,8 @@ def register(name: str, method: Method) -> None:
     METHODS[name] = method
     if name not in METHOD_NAMES:
         METHOD_NAMES.append(name)
+    if isinstance(method, FirstOrder) and name not in FIRST_ORDER:
+        FIRST_ORDER.append(name)
 
 
 def method_of(config: Config) -> Method:
