@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -104,3 +108,26 @@ def test_the_plan_is_printed_without_running(tmp_path: Path, capsys: pytest.Capt
     assert main([str(tmp_path / "small.yaml"), "--plan"]) == 0
     printed = capsys.readouterr().out
     assert "16 runs, 48 rounds" in printed and "wild: 2 rates × 3 rounds, 2 seeds × 3 rounds; rates 50, 100" in printed
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(STUDY)
+    command = [sys.executable, "-u", "-m", "zorba_ray.study", str(tmp_path / "small.yaml"), f"out={tmp_path / 'out'}"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if " ok in " in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait(60) == 130, "".join(lines) + rest
+    assert f"--resume {tmp_path / 'out'}" in rest and "Traceback" not in rest
+    done = outcomes(tmp_path / "out")
+    assert 1 <= sum(status == "ok" for _, status in done.values()) < 14
+    assert not list((tmp_path / "out").rglob("*.tmp"))
