@@ -7,6 +7,7 @@ a notebook) a line is printed every few rounds, so that a log stays short.
 from __future__ import annotations
 
 import itertools
+import math
 import shlex
 import sys
 import time
@@ -78,7 +79,8 @@ class Display:
             self._progress.update(self._task, completed=self._done, state=self._live_state())
         elif self._done % self._every == 0 or self._done == self._total:
             cost = f"up {format_bytes(self._up)}  down {format_bytes(self._down)}  {self._left()}"
-            self._print(f"round {self._done}/{self._total}  loss {record.loss:.4f}  {cost}")
+            loss = "nobody reported" if math.isnan(record.loss) else f"loss {record.loss:.4f}"
+            self._print(f"round {self._done}/{self._total}  {loss}  {cost}")
 
     def evaluation(self, record: EvaluationRecord) -> None:
         due = self._accuracy is None or record.round - self._evaluated >= self._every or record.round == self._total
