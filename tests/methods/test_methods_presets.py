@@ -11,6 +11,7 @@ from zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config
+from zorba_ray.config.schema import FIRST_ORDER
 from zorba_ray.config.validate import ignored
 from zorba_ray.ledger import read_ledger
 from zorba_ray.methods import METHODS, method_of, register
@@ -21,9 +22,8 @@ from zorba_ray.rounds.folder import LEDGER
 from zorba_ray.rounds.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-ZEROTH = sorted(path for path in (ROOT / "configs" / "methods").glob("*.yaml") if not path.stem.startswith("fed"))
-ZEROTH += [ROOT / "configs" / "methods" / f"{name}.yaml" for name in
-           ("fedspzo", "fedspzo_lora", "fedkseed", "fedkseed_pro", "fedzo")]  # fmt: skip
+PRESETS = sorted((ROOT / "configs" / "methods").glob("*.yaml"))
+ZEROTH = [path for path in PRESETS if load_config(path).method not in FIRST_ORDER]
 OWN = {"method", "zo", "split", "pool", "step", "allocation", "model", "base"}
 
 
