@@ -114,6 +114,8 @@ def test_exact_aggregation_says_what_the_rank_could_not_hold(tmp_path: Path) -> 
     steps = [entry.step for entry in read_ledger(tmp_path / LEDGER).entries]
     for step in steps:
         assert isinstance(step, TensorStep) and step.whole and step.residual is not None and 0 <= step.residual < 1
+    rounds = [row for row in table(tmp_path).to_pylist() if row["kind"] == "round"]
+    assert [row["residual"] for row in rounds] == [step.residual for step in steps if isinstance(step, TensorStep)]
 
 
 @pytest.mark.parametrize("stem", ["fedavg", "fedavg_sgd", "fedit", "fedit_exact", "zorba_qlora", "fedspzo_qlora"])

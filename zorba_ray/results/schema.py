@@ -26,7 +26,7 @@ class RoundRecord:
     bytes_up: int  # all participants together
     bytes_down: int
     seconds: float
-    step_norm: float  # of the coefficients c[l, p]
+    step_norm: float | None  # length of the step; None where the step sets weights anew (FedIT, exact)
     scalar_mean: float
     scalar_std: float
     reported: int = 0  # participants whose reports made the step
@@ -36,6 +36,7 @@ class RoundRecord:
     stale: int = 0  # late reports of earlier rounds in the step
     virtual_seconds: float | None = None  # on the simulated fleet, from the run's beginning to this round's end
     epsilon: float | None = None  # privacy spent so far, where noise is added
+    residual: float | None = None  # share of the adapters' mean product that their rank could not hold (FedIT, exact)
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ SCHEMA = pa.schema(
         ("stale", pa.int32()),
         ("virtual_seconds", pa.float64()),
         ("epsilon", pa.float64()),
+        ("residual", pa.float64()),
         ("forwards", pa.int64()),
         ("flops", pa.float64()),
         ("backward_flops", pa.float64()),

@@ -124,6 +124,7 @@ class Session:
             bytes_down=sum(client.bytes_down for client in clients),
             seconds=seconds,
             step_norm=step_norm(event.step, [block.size for block in self.prepared.outline.header.blocks]),
+            residual=event.step.residual if isinstance(event.step, TensorStep) else None,
             scalar_mean=moments(scalars)[0],
             scalar_std=moments(scalars)[1],
             reported=len(judged.counted),
@@ -218,11 +219,11 @@ def moments(scalars: NDArray[Any]) -> tuple[float, float]:
     return (float(scalars.mean()), float(scalars.std())) if scalars.size else (0.0, 0.0)
 
 
-def step_norm(step: Step, sizes: list[int]) -> float:
+def step_norm(step: Step, sizes: list[int]) -> float | None:
     """Expected length of a step, (η/P)·√(Σ d_l Σ_p c[l,p]²): directions of many dimensions are nearly orthogonal."""
     if isinstance(step, TensorStep):
         squares = [float(np.square(vector, dtype=np.float64).sum()) for vector in step.vectors.values()]
-        return math.nan if step.whole else math.sqrt(sum(squares))
+        return None if step.whole else math.sqrt(sum(squares))
     total = 0.0
     for block, size in enumerate(sizes):
         total += size * sum(coefficient**2 for _, coefficient in step.terms(0, block))
