@@ -207,3 +207,36 @@ def test_an_address_that_swallows_packets_does_not_hang(monkeypatch: pytest.Monk
         with pytest.raises(ConfigError, match="no Ray cluster answers"):
             connect(f"127.0.0.1:{silent.getsockname()[1]}")
         assert time.monotonic() - started < 10 and not ray.is_initialized()
+
+
+class Flaky:
+    """Stands in for ray.init: fails so many times with Ray's words for a server that did not start."""
+
+    words = "Initialization failure from server:\nTraceback (most recent call last):\n  File …\nRuntimeError: no start"
+
+    def __init__(self, failures: int):
+        self.failures, self.calls = failures, 0
+
+    def __call__(self, **options: object) -> None:
+        self.calls += 1
+        if self.calls <= self.failures:
+            raise ConnectionAbortedError(self.words)
+
+
+@pytest.mark.parametrize(
+    ("address", "failures", "calls"),
+    [("ray://h:1", 0, 1), ("ray://h:1", 2, 3), ("ray://h:1", 3, -3), ("h:1", 1, -1)],
+)
+def test_a_ray_client_that_fails_to_start_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, address: str, failures: int, calls: int
+):
+    """Negative `calls`: given up after so many, with what went wrong in the end."""
+    flaky = Flaky(failures)
+    monkeypatch.setattr("zorba_ray.runtime.connect.ask", lambda *_, **__: None)
+    monkeypatch.setattr(ray, "init", flaky)
+    if calls > 0:
+        connect(address)
+    else:
+        with pytest.raises(ConfigError, match=r"did not take this run: RuntimeError: no start$"):
+            connect(address)
+    assert flaky.calls == abs(calls)

@@ -19,6 +19,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 
 PATIENCE = 5.0  # seconds that a server may take to answer the first call
+ATTEMPTS = 3  # at a Ray Client: its server forks beside gRPC's threads, and one start in a dozen fails (Ray issue 63202)
 CLIENT = "ray://"
 GCS_CALL, CLIENT_CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId", "/ray.rpc.RayletDriver/ClusterInfo"
 HEAD = "node:__internal_head__"  # the resource by which Ray marks the head node
@@ -34,13 +35,18 @@ def connect(address: str) -> None:
     if target:
         ask(target, judge_token=address != "auto" or "RAY_AUTH_MODE" in os.environ)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "ignore_reinit_error": True}
-    try:
-        ray.init(address=address, **options if target else {**options, "include_dashboard": False})
-    except ray.exceptions.AuthenticationError as error:
-        raise ConfigError(first_sentence(error)) from None
-    except (ConnectionError, RuntimeError) as error:
-        what = f"the Ray cluster at {target} did not take this run" if target else "Ray does not start on this machine"
-        raise ConfigError(f"{what}: {one_line(error)}") from None
+    attempts = ATTEMPTS if target.startswith(CLIENT) else 1
+    for attempt in range(1, attempts + 1):
+        try:
+            ray.init(address=address, **options if target else {**options, "include_dashboard": False})
+            return
+        except ray.exceptions.AuthenticationError as error:
+            raise ConfigError(first_sentence(error)) from None
+        except (ConnectionError, RuntimeError) as error:
+            if attempt < attempts and "Initialization failure from server" in str(error):
+                continue
+            what = f"the Ray cluster at {target} did not take this run" if target else "Ray does not start here"
+            raise ConfigError(f"{what}: {last_line(error)}") from None
 
 
 def find_cluster(address: str) -> str:
@@ -108,6 +114,12 @@ def through_client() -> bool:
 
 def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def last_line(error: BaseException) -> str:
+    """Of an error that may carry a server's traceback, what went wrong in the end."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines and "Traceback" in str(error) else one_line(error)
 
 
 def first_sentence(error: BaseException) -> str:
