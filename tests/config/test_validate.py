@@ -159,7 +159,6 @@ def test_choices_are_checked_in_configs_made_in_python_too() -> None:
     [
         (["model.lora.rank=4"], "model.lora"),
         (["clients.partition=iid", "clients.alpha=2"], "clients.alpha"),
-        (["runtime.actors=2", "placement=per_client"], "runtime.actors"),
         (["step.final=0.1"], "step.final"),
         (["participation.up=3"], "participation.up"),
         (["participation.late=keep"], "participation.late"),

@@ -16,7 +16,8 @@ from zorba_ray.ledger import CombinedStep, SharedStep
 from zorba_ray.methods import METHODS
 from zorba_ray.rounds.plan import Report, plan_round
 from zorba_ray.world.faults import is_finite, liars, lie, outliers
-from zorba_ray.world.world import Chosen, Judged, Pending, step_of
+from zorba_ray.world.step import step_of
+from zorba_ray.world.world import Chosen, Judged, Pending
 
 SCALARS = arrays(np.float32, 4, elements=st.floats(-10, 10, width=32))
 

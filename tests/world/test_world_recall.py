@@ -17,7 +17,8 @@ from zorba_ray.ledger import Step
 from zorba_ray.methods import METHODS
 from zorba_ray.rounds.accounting import Wire, protocol_of
 from zorba_ray.rounds.plan import Report, plan_round
-from zorba_ray.world.world import Judged, World, step_of
+from zorba_ray.world.step import step_of
+from zorba_ray.world.world import Judged, World
 
 N, L, ROUNDS = 7, 3, 8
 

@@ -17,7 +17,8 @@ from zorba_ray.methods.fedkseed import History
 from zorba_ray.rounds.allocator import Allocated, Allocator
 from zorba_ray.rounds.plan import Report, RoundPlan, plan_round
 from zorba_ray.rounds.tally import Tally
-from zorba_ray.world.world import Diverged, Judged, World, step_of
+from zorba_ray.world.step import step_of
+from zorba_ray.world.world import Diverged, Judged, World
 
 
 class Backend(Protocol):

@@ -9,8 +9,8 @@ through the same with the records of its rounds in place of reports, and arrives
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from zorba_ray.allocation.budgets import Budgets
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import CombinedStep, PrivateStep, SharedStep, Step, no_step
+from zorba_ray.ledger import Step
 from zorba_ray.rounds.accounting import Wire
-from zorba_ray.rounds.plan import Report, RoundPlan, plan_round
+from zorba_ray.rounds.plan import Report
 from zorba_ray.world.availability import Availability
 from zorba_ray.world.clock import close_round, fleet_of
 from zorba_ray.world.faults import is_finite, liars, lie, outliers
 from zorba_ray.world.participation import choose, dropped
-from zorba_ray.world.privacy import private_average
 
 Floats = NDArray[np.float64]
 
@@ -232,50 +231,3 @@ def unusable(report: Report) -> str:
     if report.status != "ok":
         return report.status
     return "" if is_finite(report) else "nan"
-
-
-MakeStep = Callable[[RoundPlan, Sequence[Report], NDArray[np.bool_], Floats], Step]
-
-
-def step_of(
-    config: Config,
-    judged: Judged,
-    plan: RoundPlan,
-    make: MakeStep,
-    active_in: Callable[[int], NDArray[np.bool_]],
-    weights: Floats,
-) -> Step:
-    """The round's step: of the counted reports, with late ones of earlier rounds along the directions of their own.
-
-    `active_in` gives a round's a [N, L]. Part k of a combined step has the share `Σ_{n∈k∩A_l} w_n / Σ_{all n∈A_l} w_n`
-    of block l, A_l being that of each report's own round.
-    """
-    active = active_in(plan.round)
-    if config.privacy.noise > 0:
-        scalars = plan.local_steps * plan.directions
-        c = private_average(config, plan.round, judged.counted, active, scalars)
-        return SharedStep(plan.round, plan.lr, c, per=plan.directions)
-    if not judged.arrived:
-        return make(plan, judged.counted, active, weights) if judged.counted else no_step(
-            plan.round, plan.lr, active.shape[1])  # fmt: skip
-    groups: dict[int, list[Report]] = {}
-    for late in judged.arrived:
-        groups.setdefault(late.round, []).append(late.report)
-    if judged.counted:
-        groups[plan.round] = judged.counted
-    parts: list[SharedStep | PrivateStep] = []
-    totals = []
-    for origin in sorted(groups):
-        members = sorted(groups[origin], key=lambda report: report.client)
-        rows = active_in(origin)
-        made = make(replace(plan_round(config, origin), lr=plan.lr), members, rows, weights)
-        assert isinstance(made, SharedStep | PrivateStep), "only steps along directions can be late"
-        parts.append(replace(made, round=plan.round, origin=origin))
-        total = np.zeros(rows.shape[1])
-        for report in members:
-            total += weights[report.client] * rows[report.client]
-        totals.append(total)
-    sums = np.stack(totals)
-    whole = np.add.accumulate(sums, axis=0)[-1]
-    shares = np.divide(sums, whole, out=np.zeros_like(sums), where=whole > 0)
-    return CombinedStep(plan.round, plan.lr, tuple(parts), shares)
