@@ -12,7 +12,7 @@ from zeroth_runs import config_of, host_of, run
 from zeroth_toy import plan_of, run_round, start
 
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import PrivateStep, SharedStep
+from zorba_ray.ledger import PrivateStep, SharedStep, Step, no_step
 from zorba_ray.ledger.wire import (
     decode_indices,
     decode_private,
@@ -27,7 +27,7 @@ from zorba_ray.ledger.wire import (
 from zorba_ray.methods.fedkseed import draws, upload
 from zorba_ray.methods.fedspzo import split_of
 from zorba_ray.results.stream import table
-from zorba_ray.rounds.accounting import Wire, protocol_of
+from zorba_ray.rounds.accounting import Protocol, Wire, protocol_of, step_bytes
 from zorba_ray.rounds.plan import plan_round
 from zorba_ray.rounds.prepare import prepare
 
@@ -170,6 +170,16 @@ def test_reports_carry_the_length_of_their_messages() -> None:
     ):
         host = host_of(*overrides)
         assert host.probe(plan_round(host.config, 0, (0,)), [0], active)[0].upload == expected
+
+
+def test_a_round_of_nobody_costs_nothing_whatever_the_methods_message() -> None:
+    def own(step: Step) -> bytes:
+        assert isinstance(step, SharedStep), "a method is asked for its own steps only"
+        return b"x" * 7
+
+    protocol = Protocol(encode=own)
+    assert step_bytes(no_step(3, 1.0, 6), 0, protocol) == 0
+    assert step_bytes(SharedStep(3, 1.0, np.ones((6, 2), dtype=np.float32)), 2, protocol) == 7
 
 
 @pytest.mark.parametrize("method", ["zorba", "fedspzo"])

@@ -50,10 +50,10 @@ def step_bytes(step: Step, reports: int, protocol: Protocol = Protocol()) -> int
     """Bytes of one step sent to one client: the smaller of the distinct rows of block coefficients and the scalars of
     the `reports` that it was made of, from which a client that knows the allocation computes the coefficients itself.
     """
-    if protocol.encode:
-        return len(protocol.encode(step))
     if isinstance(step, CombinedStep):
         return sum(step_bytes(part, 0, replace(protocol, scalars=0)) for part in step.parts)
+    if protocol.encode:
+        return len(protocol.encode(step))
     if isinstance(step, PrivateStep):
         return len(encode_private(step))
     assert isinstance(step, SharedStep)
