@@ -19,7 +19,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 
 PATIENCE = 5.0  # seconds that a server may take to answer the first call
-ATTEMPTS = 3  # at a Ray Client: its server forks beside gRPC's threads, and one start in a dozen fails (Ray issue 63202)
+ATTEMPTS = 3  # at a Ray Client: its server forks beside gRPC's threads, and some starts fail (Ray issue 63202)
 CLIENT = "ray://"
 GCS_CALL, CLIENT_CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId", "/ray.rpc.RayletDriver/ClusterInfo"
 HEAD = "node:__internal_head__"  # the resource by which Ray marks the head node
