@@ -174,3 +174,13 @@ def test_the_workspace_holds_a_dequantised_matrix(kind: Bits) -> None:
     few = model_shape(block_model("opt", with_keys(trainable="lora", frozen=kind)), 1, 2)
     full = model_shape(block_model("opt", with_keys(trainable="lora", frozen="resident")), 1, 2)
     assert few.workspace >= full.workspace + 4 * 32 * 48
+
+
+@kinds
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_client_that_keeps_its_weights_in_host_memory_sees_the_same_frozen_version(precision: str, kind: Bits) -> None:
+    model = block_model("llama", with_keys(frozen=kind, precision=precision))
+    streamed = build_model(model.spec, export_weights(model), offloaded={0, 2})
+    work = [Work(make_batch(), ((FROZEN, CLEAN, FROZEN), (CLEAN,) * 3))]
+    ours, theirs = (evaluate(each, work, "gaussian", 1 << 30)[0].losses for each in (model, streamed))
+    assert ours.tobytes() == theirs.tobytes() and ours[0] != ours[1]
