@@ -175,10 +175,10 @@ def show_score(study: Study, value: float) -> str:
 
 
 def show_spread(study: Study, values: Spread) -> str:
-    """Median [worst – best]; of one seed the number alone."""
-    if values.count == 1 or values.least == values.most:
-        return show_score(study, values.median)
+    """Median [worst – best]; where these look alike, the number alone."""
     low, high = (show_score(study, value).removesuffix(" %") for value in (values.least, values.most))
+    if low == high:
+        return show_score(study, values.median)
     return f"{show_score(study, values.median)} [{low} – {high}]"
 
 
