@@ -178,7 +178,7 @@ def test_the_workspace_holds_a_dequantised_matrix(kind: Bits) -> None:
 
 @kinds
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_client_that_keeps_its_weights_in_host_memory_sees_the_same_frozen_version(precision: str, kind: Bits) -> None:
+def test_weights_in_host_memory_have_the_same_frozen_version(precision: str, kind: Bits) -> None:
     model = block_model("llama", with_keys(frozen=kind, precision=precision))
     streamed = build_model(model.spec, export_weights(model), offloaded={0, 2})
     work = [Work(make_batch(), ((FROZEN, CLEAN, FROZEN), (CLEAN,) * 3))]
