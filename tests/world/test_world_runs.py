@@ -38,12 +38,12 @@ def test_with_everything_on_a_run_resumed_at_any_round_is_the_same_run(tmp_path:
     for what in ("late", "dropped", "stale"):
         assert sum(row[what] for row in rounds) > 0, f"the config is to show {what} clients"
     assert any(isinstance(entry.step, CombinedStep) for entry in read_ledger(whole / LEDGER).entries)
-    for stop in range(1, 6):
-        part = tmp_path / f"part{stop}"
-        run(part, overrides, stop_after=stop)
-        run(part, overrides, resume=True)
-        assert (part / LEDGER).read_bytes() == (whole / LEDGER).read_bytes()
-        assert without_seconds(part) == without_seconds(whole)
+    part = tmp_path / "part"
+    for stop in range(1, 7):  # a sitting for every round
+        run(part, overrides, resume=stop > 1, stop_after=stop if stop < 6 else None)
+        assert (whole / LEDGER).read_bytes().startswith((part / LEDGER).read_bytes())
+    assert (part / LEDGER).read_bytes() == (whole / LEDGER).read_bytes()
+    assert without_seconds(part) == without_seconds(whole)
 
 
 def test_a_ledger_with_late_reports_replays_to_the_model(tmp_path: Path):
