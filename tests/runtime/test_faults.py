@@ -199,8 +199,16 @@ def test_the_pool_reads_the_base_again_when_it_is_lost(
     driver = Driver(config_of("runtime.actors=1"), str(tmp_path / "run"), resume=False)
     driver.prepare()
     pool = driver.backend.pool
-    forgotten: Any = pool.base
-    ray._private.internal_api.free([forgotten])
+
+    class Keeper:
+        """An object belongs to whoever put it, and is lost with its owner."""
+
+        def keep(self, value: Any) -> list[Any]:
+            return [ray.put(value)]
+
+    keeper = ray.remote(Keeper).options(num_cpus=0).remote()
+    (pool.base,) = ray.get(keeper.keep.remote(ray.get(pool.base)))
+    ray.kill(keeper)
     while driver.advance():
         pass
     driver.finish(False, "", 1.0)

@@ -141,11 +141,7 @@ class Pool:
                 return self._retire(member)
             member.actor, member.sent = self.start(member.slot), 0
             try:
-                standing = self._await_start(member)
-            except ObjectLostError:  # the only copy was on a node that is gone
-                self.faults.append("the base was lost with its node, and read again")
-                self.base, _ = member.actor.read.options(num_returns=2).remote(self.config)
-                continue
+                standing = self._build(member)
             except (RayActorError, RayTaskError) as error:
                 reason = error
                 continue
@@ -157,6 +153,15 @@ class Pool:
             f"the actor {name} could not be started again in {PATIENCE} attempts, at last: {first_line(reason)}; is "
             f"its node out of memory? Lower clients.batch or runtime.hidden_memory, or use fewer runtime.actors"
         )
+
+    def _build(self, member: Member) -> Standing | None:
+        try:
+            return self._await_start(member)
+        except ObjectLostError:
+            self.faults.append("the base was lost with the node that held it, and read again")
+            self.base, outline = member.actor.read.options(num_returns=2).remote(self.config)
+            answer(outline)
+            return self._await_start(member)
 
     def _await_start(self, member: Member) -> Standing | None:
         """None where the node that had the room is gone, so that the actor waits in vain."""
