@@ -155,6 +155,7 @@ def new_highs() -> Any:
     options = {
         "output_flag": False, "threads": 1, "random_seed": 0, "mip_feasibility_tolerance": 1e-9,
         "primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9, "mip_abs_gap": 0.0,
+        "mip_heuristic_run_rins": False, "mip_heuristic_run_root_reduced_cost": False,  # our own search finds as much
     }  # fmt: skip
     for name, value in options.items():
         highs.setOptionValue(name, value)
