@@ -51,7 +51,7 @@ def null_driver() -> type:
             from zorba_ray.rounds import host
 
             def nothing(model: Any, works: Any, kind: Any, hidden_memory: int) -> list[Outcome]:
-                return [Outcome(np.ones(len(w.paths)), np.zeros(len(w.paths), np.int64), 1) for w in works]
+                return [Outcome(np.ones(len(w.paths)), np.zeros((len(w.paths), 1), np.bool_)) for w in works]
 
             host.evaluate = nothing
             return super().setup(base, offloads)
@@ -113,14 +113,17 @@ def overhead() -> dict[str, float]:
     return {"overhead_ms_per_round": 1e3 * (few - 10 * slope), "overhead_ms_per_client": 1e3 * slope}
 
 
-def thousands(repeats: int = 3) -> dict[str, float]:
+SHORT = ("zo.directions=1", "clients.batch=4")  # little work a client, so that what is not work shows
+
+
+def thousands(repeats: int = 2) -> dict[str, float]:
     """10,000 clients against 100, alternating; a client-round's cost is a round's seconds over its clients."""
     costs: dict[int, list[float]] = {100: [], 10_000: []}
     peak = 0.0
     for _ in range(repeats):
         for clients in costs:
             with Watch() as watch:
-                rounds = round_seconds(overrides(clients, 6 if clients > 100 else 30))
+                rounds = round_seconds(overrides(clients, 6 if clients > 100 else 60, *SHORT))
             costs[clients].append(statistics.median(rounds) / clients)
             if clients > 100:
                 peak = max(peak, watch.peak)
