@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import Config
+from zorba_ray.config.schema import FIRST_ORDER, Config
 from zorba_ray.results.schema import EvaluationRecord, RoundRecord
 from zorba_ray.results.summary import Summary
 
@@ -53,8 +53,7 @@ class Driver:
         from zorba_ray.runtime.metrics import Metrics
 
         outline = pool.read()
-        on_own_gpu = self.placement.device == "cuda" and self.placement.kind == "per_client"
-        pool.setup(offloads=on_own_gpu and self.config.model.frozen == "offload")
+        pool.setup(offloads=self._offloads())
         prepared = allocated(self.config, pool.base, outline, self.folder if self.resume else None)
         self.session = Session(self.config, prepared, self.folder, self.resume)
         if self.config.runtime.threads > 1:
@@ -69,6 +68,14 @@ class Driver:
         self._events: Iterator[RoundRecord | EvaluationRecord | str] = self.session.events(self.backend)
         notes = [f"placement: {self.placement.reason}", *self.session.notes]
         return Briefing(notes, self.session.ledger.rounds, str(self.folder), platform.node())
+
+    def _offloads(self) -> bool:
+        """Whether a client on its own share of a GPU leaves full-precision blocks that it does not tune in host memory:
+        to stream them, or because it keeps few bits of them. Gradients want all on the device."""
+        model = self.config.model
+        leaves = model.frozen == "offload" or (model.frozen in ("int8", "nf4") and model.trainable == "full")
+        on_own_gpu = self.placement.device == "cuda" and self.placement.kind == "per_client"
+        return on_own_gpu and leaves and self.config.method not in FIRST_ORDER
 
     def advance(self) -> list[RoundRecord | EvaluationRecord | str]:
         """Rounds for a breath's time and what came of them; empty when the run is done."""
