@@ -115,8 +115,9 @@ class Pool:
                         f"the work of {carriers[i].slot.name} failed {failures[i]} times without an answer, at last: "
                         f"{first_line(reason)}. Is its node out of memory? Lower clients.batch or runtime.hidden_memory"
                     )
+                at_fault = carriers[i].actor is actor  # else it only waited behind what was
                 carriers[i] = self._recover(carriers[i], actor, reason)
-                if not drop:
+                if not (drop and at_fault):
                     pending.append(i)
         return answers
 
