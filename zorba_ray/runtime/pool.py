@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
@@ -68,6 +75,11 @@ class Pool:
         except RayActorError as error:
             raise ConfigError(
                 f"the actor that read model and data died: {first_line(error)}; is its node out of memory?"
+            ) from None
+        except (ObjectStoreFullError, OutOfDiskError) as error:
+            raise ConfigError(
+                f"neither Ray's object store nor the disk behind it holds the model: {first_line(error)}; make room "
+                f"where Ray keeps its files (/tmp/ray), or give it more memory by `ray start --object-store-memory`"
             ) from None
         return got
 

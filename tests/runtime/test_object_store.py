@@ -1,0 +1,53 @@
+"""A model larger than Ray's object store: Ray keeps what does not fit on disk, and the run does not notice."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+import transformers
+
+from zorba_ray.config.load import load_config
+from zorba_ray.ledger import read_ledger
+from zorba_ray.model.load import EMBEDDED
+from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.runtime.driver import Driver
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+STORE = 80 * 2**20
+
+
+@pytest.fixture
+def small_store():
+    ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=STORE, log_to_driver=False,
+             logging_level=logging.ERROR)  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+def test_a_model_larger_than_the_object_store_trains(small_store: None, tmp_path: Path):
+    torch.manual_seed(0)
+    shape = transformers.OPTConfig(
+        vocab_size=86, hidden_size=768, ffn_dim=3072, num_hidden_layers=4, num_attention_heads=12,
+        word_embed_proj_dim=768, max_position_embeddings=64,
+    )  # fmt: skip
+    module = transformers.OPTForCausalLM(shape)
+    assert sum(4 * p.numel() for p in module.parameters()) > STORE
+    folder = tmp_path / "model"
+    module.save_pretrained(folder)
+    for file in EMBEDDED.glob("*token*"):
+        shutil.copy(file, folder)
+    del module
+    keys = ["clients.count=2", "rounds=1", "zo.directions=1", "clients.batch=2", "evaluation.examples=4",
+            "clients.budgets.classes=[{name: all, budget: 2 GiB}]", f"model.path={folder}"]  # fmt: skip
+    driver = Driver(load_config(None, keys), str(tmp_path / "run"), resume=False)
+    driver.prepare()
+    while driver.advance():
+        pass
+    driver.finish(False, "", 1.0)
+    assert len(read_ledger(tmp_path / "run" / LEDGER).entries) == 1
