@@ -152,8 +152,8 @@ def opt125m() -> dict[str, float]:
         for file in EMBEDDED.glob("*token*"):
             shutil.copy(file, folder)
         del module
-        keys = overrides(100, 2, f"model.path={folder}", "clients.budgets.explicit=[]", "clients.batch=8")
-        keys += ['clients.budgets.classes=[{name: all, share: 1.0, budget: 2 GiB}]', "zo.directions=2"]
+        keys = overrides(100, 1, f"model.path={folder}", "clients.batch=8", "zo.directions=1")
+        keys.append("clients.budgets.classes=[{name: all, budget: 2 GiB}]")
         with Watch() as watch:
             round_seconds(keys)
     return {"opt125m_100_clients_gib_above_model": (watch.peak - size) / GIB, "opt125m_gib": size / GIB}
