@@ -34,9 +34,10 @@ WITH_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's, without what names a cluster or a token."""
+    """This process's, without what names a cluster or a token; `python` and `ray` are this environment's."""
     hidden = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    return {name: value for name, value in os.environ.items() if name not in hidden} | changes
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {name: value for name, value in os.environ.items() if name not in hidden} | {"PATH": path} | changes
 
 
 def free_ports(count: int) -> list[int]:
@@ -153,7 +154,6 @@ def test_a_front_end_elsewhere_is_told_where_the_folder_is(head: Head, tmp_path:
 def test_ray_job_submit(head: Head, expected: bytes, tmp_path: Path):
     """configs/cluster/submit.sh, which hands the command to the head's dashboard."""
     env = environment(**WITH_TOKEN, RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{head.dashboard}")
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     script = [str(ROOT / "configs" / "cluster" / "submit.sh"), *TINY, f"out={tmp_path / 'run'}"]
     done = subprocess.run(script, env=env, cwd=tmp_path, text=True, capture_output=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
