@@ -136,22 +136,24 @@ def thousands(repeats: int = 2) -> dict[str, float]:
     }
 
 
-def opt125m() -> dict[str, float]:
-    """Untrained weights of OPT-125M's shape, with the embedded model's tokenizer, in a folder of their own."""
-    import torch
-    import transformers
+MAKE_OPT125M = """
+import sys, torch, transformers
+torch.manual_seed(0)
+module = transformers.OPTForCausalLM(transformers.OPTConfig())
+module.save_pretrained(sys.argv[1])
+print(sum(4 * p.numel() for p in module.parameters()))
+"""
 
+
+def opt125m() -> dict[str, float]:
+    """Untrained weights of OPT-125M's shape, with the embedded model's tokenizer; made by a process of their own."""
     from zorba_ray.model.load import EMBEDDED
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        torch.manual_seed(0)
-        module = transformers.OPTForCausalLM(transformers.OPTConfig())
-        module.save_pretrained(folder)
-        size = sum(p.numel() * 4 for p in module.parameters())
+    with tempfile.TemporaryDirectory() as folder:
+        made = subprocess.run([sys.executable, "-c", MAKE_OPT125M, folder], check=True, capture_output=True, text=True)
+        size = int(made.stdout.split()[-1])
         for file in EMBEDDED.glob("*token*"):
             shutil.copy(file, folder)
-        del module
         keys = overrides(100, 1, f"model.path={folder}", "clients.batch=8", "zo.directions=1")
         keys.append("clients.budgets.classes=[{name: all, budget: 2 GiB}]")
         with Watch() as watch:
