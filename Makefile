@@ -35,6 +35,7 @@ check: $(READY)  ## ruff and mypy --strict
 bench: $(READY)  ## the benchmarks of analysis/
 	$(BIN)/python analysis/bench_core.py
 	$(BIN)/python analysis/bench_allocation.py
+	$(BIN)/python analysis/bench_runtime.py
 
 clean:  ## remove the environment and what tools left behind (not runs/)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
