@@ -35,7 +35,7 @@ def model_of(clients: int, classes: int, blocks: int, noise: float, lr: float, s
         vram=vram, flops=2 * 512 * sizes, sizes=sizes, weights=np.ones(clients),
         coverage=np.full(blocks, 3), gradient=rng.lognormal(0, 0.7, blocks),
         batch_variance=noise * rng.lognormal(0, 0.7, blocks), client_variance=noise * rng.lognormal(0, 0.7, blocks),
-        directions=5, lr=lr, passes=10, flops_before=1e9, flops_after=1e9,
+        smoothness=np.ones(blocks), directions=5, lr=lr, passes=10, flops_before=1e9, flops_after=1e9,
     )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def random_instance(number: int) -> tuple[str, Instance]:
         weights=rng.lognormal(0, 0.5, clients) if regime == "unequal weights" else np.ones(clients),
         coverage=np.full(blocks, min(coverage, clients)), gradient=rng.lognormal(0, 1, blocks),
         batch_variance=rng.lognormal(0, 1, blocks),
-        client_variance=rng.choice([0.1, 30.0]) * rng.lognormal(0, 1, blocks),
+        client_variance=rng.choice([0.1, 30.0]) * rng.lognormal(0, 1, blocks), smoothness=np.ones(blocks),
         directions=4, lr=float(1e-9 if regime == "small step" else 10 ** rng.uniform(-6.5, -5)), passes=8,
         shared=regime != "private noise",
     )  # fmt: skip

@@ -8,17 +8,24 @@ import pytest
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import statistics as method
 from zorba_ray.rounds.plan import Report
-from zorba_ray.rounds.statistics import estimate, probe_plans
+from zorba_ray.rounds.statistics import curvature, estimate, probe_plans
 
 
-def reports_of(gradients: np.ndarray, noise: float, clients: list[int], directions: int, rng: np.random.Generator):
-    """Scalars ⟨∇f_nb, z_p⟩ of two batches, for gradients [N, L, d] and mini-batch noise of that standard deviation."""
+def reports_of(
+    gradients: np.ndarray, curvature: np.ndarray, noise: float, clients: list[int], directions: int,
+    rng: np.random.Generator,
+):  # fmt: skip
+    """Scalars ⟨∇f_nb, z_p⟩ and ⟨z_p, H_n z_p⟩ of two batches, for gradients [N, L, d], diagonal curvature [L, d] that
+    differs by a tenth between clients, and mini-batch noise of that standard deviation."""
     blocks, size = gradients.shape[1:]
     z = rng.standard_normal((directions, blocks, size))
+    own = 1 + 0.1 * rng.standard_normal(len(clients))
     answers = []
     for _ in range(2):
         batch = gradients[clients] + noise * rng.standard_normal((len(clients), blocks, size))
-        scalars = np.einsum("nld,pld->nlp", batch, z).reshape(len(clients), -1).astype(np.float32)
+        rho = np.einsum("nld,pld->nlp", batch, z).reshape(len(clients), -1)
+        h = np.einsum("n,ld,pld->nlp", own, curvature, z**2).reshape(len(clients), -1)
+        scalars = np.concatenate([rho, h], axis=1).astype(np.float32)
         answers.append([Report(n, row, 0.0, 1, 1, 1.0, 1.0) for n, row in zip(clients, scalars, strict=True)])
     return answers
 
@@ -29,8 +36,10 @@ def test_statistics_are_unbiased(taken: int):
     total, blocks, size, noise = 10, 2, 30, 0.5
     gradients = rng.standard_normal((1, blocks, size)) + 0.7 * rng.standard_normal((total, blocks, size))
     mean = gradients.mean(axis=0)
+    curvature = np.stack([np.full(size, 0.5), rng.exponential(2.0, size)])
     expected = np.stack([
-        (mean**2).sum(-1), np.full(blocks, noise**2 * size), ((gradients - mean) ** 2).sum(-1).mean(axis=0)
+        (mean**2).sum(-1), np.full(blocks, noise**2 * size), ((gradients - mean) ** 2).sum(-1).mean(axis=0),
+        curvature.mean(-1),
     ])
     config = Config()
     config.clients.count, config.allocation.probe_clients, config.allocation.probe_directions = total, taken, 50
@@ -38,8 +47,8 @@ def test_statistics_are_unbiased(taken: int):
     estimates = []
     for _ in range(120):
         clients = sorted(rng.choice(total, taken, replace=False).tolist())
-        found = estimate(plans, reports_of(gradients, noise, clients, 50, rng), total)
-        estimates.append([found.gradient, found.batch_variance, found.client_variance])
+        found = estimate(plans, reports_of(gradients, curvature, noise, clients, 50, rng), total, np.full(blocks, size))
+        estimates.append([found.gradient, found.batch_variance, found.client_variance, found.smoothness])
     mean_estimate = np.mean(estimates, axis=0)
     error = np.std(estimates, axis=0) / np.sqrt(len(estimates))
     assert (np.abs(mean_estimate - expected) < 4.5 * error).all(), (mean_estimate, expected, error)
@@ -59,7 +68,20 @@ def test_each_probe_perturbs_one_block_and_scalars_come_back_by_block():
     config.allocation.probe_directions = 3
     plan = probe_plans(config, 0)[0]
     paths = method.probes(plan, 0, np.ones(4, dtype=bool))
-    assert len(paths) == 4 * 3 * 2
-    assert all(sum(bool(version) for version in path) == 1 for path in paths)
-    losses = np.array([1.0 + plan.mu * sign * k for k in range(12) for sign in (1, -1)])
-    np.testing.assert_allclose(method.scalars(plan, losses), np.arange(12), rtol=1e-3, atol=1e-6)
+    assert len(paths) == 1 + 4 * 3 * 2
+    assert not any(paths[0])
+    assert all(sum(bool(version) for version in path) == 1 for path in paths[1:])
+    rho, h = np.arange(12), 100.0 * np.arange(12)[::-1]
+    losses = [1.0 + plan.mu * s * r + plan.mu**2 / 2 * c for r, c in zip(rho, h, strict=True) for s in (1, -1)]
+    found = method.scalars(plan, np.array([1.0, *losses]))
+    np.testing.assert_allclose(found, np.concatenate([rho, h]), rtol=1e-3, atol=1e-6)
+
+
+def test_curvature_that_cannot_be_told_from_none_counts_as_its_error():
+    rng = np.random.default_rng(1)
+    h = rng.normal([[0.0], [-50.0], [30.0]], 20.0, (2, 6, 3, 8))  # [batch, clients, L, P]
+    found = curvature(h)
+    assert 0.5 < found[0] / (20 / np.sqrt(96)) < 4
+    assert 0 < found[1] < 10
+    np.testing.assert_allclose(found[2], h[:, :, 2].mean())
+    assert (curvature(h[:1, :1, :, :1]) > 0).all(), "even of a single probe"

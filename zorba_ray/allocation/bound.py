@@ -1,4 +1,4 @@
-"""Our bound Φ(a) = ηΛ·Var(a) + Bias(a) on the error of a round's step, exactly. Derivation: docs/allocation.md.
+"""Our bound Φ(a) = Σ_l [ηΛ_l·Var_l(a) + Bias_l(a)] on the error of a round's step, exactly. Derivation: docs/allocation.md.
 
 Everything depends on the allocation through power sums S_j[l,q] = Σ_n w_n^j a_nl a_nq, j = 0..3 (o_lq = S_0[l,q],
 m_l = S_0[l,l], W_l = S_1[l,l]), and, for rotated plans, through two sums over classes. Weights are scaled to mean 1.
@@ -31,9 +31,9 @@ class Sums:
 class BoundValue:
     """Φ and its parts, per block [L]; `total` is Φ."""
 
-    variance: Floats  # Var_l, to be multiplied by ηΛ
+    variance: Floats  # Var_l, to be multiplied by ηΛ_l
     bias: Floats
-    step: float  # ηΛ
+    step: Floats  # ηΛ_l
 
     @property
     def total(self) -> float:
@@ -64,7 +64,7 @@ class Bound:
         self.q_rotated = float((self.class_sizes * self.class_weights**2).sum()) / n**2
         self.tau = instance.client_variance / (1 - self.q) if n > 1 else np.zeros(instance.blocks)
         self.reach, self.spread, self.jitter = participation(n, instance.taking_part)
-        self.step = instance.lr * instance.smoothness
+        self.step = instance.lr * instance.smoothness  # ηΛ_l [L]
         self.kappa = KAPPA[instance.kind]
 
     def sums(self, matrix: Matrix) -> Sums:

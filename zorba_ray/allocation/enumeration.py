@@ -61,5 +61,5 @@ def totals(bound: Bound, matrices: Matrix) -> Floats:
     entries = bound.pairs(rows, own, power)
     variance, bias = bound.own(rows, own, held, entries[flat, rows])
     inner = np.where(own[0] > 0, instance.sizes[rows] / instance.directions * entries.sum(axis=1), 0.0)
-    phi = bound.step * (variance + inner) + bias
+    phi = bound.step[rows] * (variance + inner) + bias
     return np.asarray(phi.reshape(count, blocks).sum(axis=1))

@@ -34,9 +34,9 @@ class Instance:
     gradient: Floats  # [L] G, squared norm of the mean gradient
     batch_variance: Floats  # [L] σ², of a mini-batch gradient
     client_variance: Floats  # [L] ζ², of the clients' gradients around their mean
+    smoothness: Floats  # [L] Λ, curvature of the loss per trainable number
     directions: int = 1  # P
     lr: float = 1e-3  # η
-    smoothness: float = 1.0  # Λ
     shared: bool = True  # one direction for all clients, or each its own
     kind: str = "gaussian"
     passes: int = 2  # evaluations of what follows the first active block: 2P two-sided, P + 1 one-sided; with a split
@@ -48,7 +48,7 @@ class Instance:
     block_names: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        for name in ("flops", "sizes", "coverage", "gradient", "batch_variance", "client_variance"):
+        for name in ("flops", "sizes", "coverage", "gradient", "batch_variance", "client_variance", "smoothness"):
             assert getattr(self, name).shape == (self.blocks,), f"{name} must have one entry per block"
         for name in ("weights", "class_of"):
             assert getattr(self, name).shape == (self.clients,), f"{name} must have one entry per client"
@@ -133,9 +133,9 @@ def instance_from(config: Config, shape: ModelShape, budgets: Budgets, weights: 
         gradient=statistic(settings.gradient, blocks, "gradient"),
         batch_variance=statistic(settings.batch_variance, blocks, "batch_variance"),
         client_variance=statistic(settings.client_variance, blocks, "client_variance"),
+        smoothness=statistic(settings.smoothness, blocks, "smoothness"),
         directions=config.zo.directions,
         lr=config.step.lr,
-        smoothness=settings.smoothness,
         shared=config.zo.shared,
         kind=config.zo.noise,
         passes=2 * split.pairs if split else config.zo.directions + 1 if forward else 2 * config.zo.directions,
@@ -165,7 +165,7 @@ def coverage_of(settings: AllocationConfig, blocks: int) -> NDArray[np.int64]:
 
 
 def statistic(values: Sequence[float], blocks: int, name: str) -> Floats:
-    """One number per block; 1 each when none is given."""
-    if values and len(values) != blocks:
+    """One number per block; a single one holds for all, and 1 when none is given."""
+    if len(values) not in (0, 1, blocks):
         raise ConfigError(f"allocation.{name} has {len(values)} entries, the model has {blocks} blocks")
-    return np.asarray(values or [1.0] * blocks, dtype=np.float64)
+    return np.broadcast_to(np.asarray(values or [1.0], dtype=np.float64), blocks).copy()

@@ -73,7 +73,7 @@ class Constants:
     high: NDArray[np.int64]  # [L] most
     curved: Floats  # [L] Ĝ: coefficient of C_lq²
     linear: Floats  # [L] Ŝ: coefficient of o_lq/m_l²
-    weight: Floats  # [L] ηΛ d_l/P
+    weight: Floats  # [L] ηΛ_l d_l/P
     lightest: float
     heaviest: float  # weights, of mean 1
 
@@ -121,11 +121,12 @@ def own_terms(bound: Bound, block: int, counts: NDArray[np.int64]) -> Floats:
         heaviest = float(bound.weights.max()) / n
         pair = spread / m * (g + s + tau * max(1 + bound.q - 2 * heaviest, 0.0))
     lasting = reach**2 * tau * apart
-    if instance.rotate and bound.step < 1:
+    step = float(bound.step[block])
+    if instance.rotate and step < 1:
         lasting = np.zeros_like(m)  # at best all of it averages out
     variance = (instance.sizes[block] + bound.kappa) / instance.directions * pair + s * spread / m
     variance = variance + reach * (1 - reach) * g + np.maximum(tau * out - lasting, 0.0)
-    return np.asarray(bound.step * variance + lasting + (1 - reach) ** 2 * g)
+    return np.asarray(step * variance + lasting + (1 - reach) ** 2 * g)
 
 
 def supporting_lines(x: Floats, f: Floats, count: int = 24) -> list[tuple[float, float]]:

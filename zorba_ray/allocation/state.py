@@ -103,7 +103,7 @@ class State:
     ) -> Floats:
         variance, bias = self.bound.own(blocks, totals, held, own)
         inner = np.where(totals[0] > 0, self.factor[blocks] * entries.sum(axis=1), 0.0)
-        return np.asarray(inner + self.bound.step * variance + bias)
+        return np.asarray(inner + self.bound.step[blocks] * variance + bias)
 
     @property
     def coverage(self) -> Floats:

@@ -39,7 +39,7 @@ def add_tables(
         nothing = np.zeros((len(held), len(values)))
         variance, bias = bound.own(where, totals, nothing, own_pair)
         pair = np.where(values > 0, instance.sizes[block] / instance.directions * own_pair, 0.0)
-        own = bound.step * (variance + pair) + bias
+        own = bound.step[block] * (variance + pair) + bias
         for value, each in zip(own, chosen, strict=True):
             phi.add(each, float(value) / scale)
         for q in range(instance.blocks):
@@ -64,7 +64,7 @@ def _pair(
         totals = np.full((4, len(o)), float(value))
         power = np.repeat(np.tile(o, (4, 1))[:, :, None], instance.blocks, axis=2)
         table = bound.pairs(np.full(len(o), block), totals, power)[:, q] if value else np.zeros(1)
-        table = bound.step * instance.sizes[block] / instance.directions * table / scale
+        table = bound.step[block] * instance.sizes[block] / instance.directions * table / scale
         concave = len(table) > 2 and np.diff(table, 2).min() < -1e-12 * max(abs(table).max(), 1e-300)
         entries = [program.variable(0, 1, integer=bool(concave)) for _ in o]
         program.row(weighted(*((1.0, e) for e in entries), (-1.0, each)), lower=0, upper=0)
@@ -79,17 +79,17 @@ def _held(
     program: Program, bound: Bound, block: int, k: int, values: NDArray[np.int64], chosen: list[Linear], count: Linear,
     scale: float, own: NDArray[np.float64],
 ) -> Linear:
-    """What class k's share of a rotated block adds to its lasting error: r²τ² x²/(N_k m²), less ηΛ times that."""
-    instance = bound.instance
+    """What class k's share of a rotated block adds to its lasting error: r²τ² x²/(N_k m²), less ηΛ_l times that."""
+    instance, step = bound.instance, float(bound.step[block])
     size = len(bound.members[k])
     total, expression = Linear(), Linear()
     for value, each in zip(values, chosen, strict=True):
         x = np.arange(min(size, int(value)) + 1, dtype=np.float64)
         table = np.zeros(len(x))
         if value:
-            factor = bound.reach[value] ** 2 * bound.tau[block] * (1 - bound.step) / scale
+            factor = bound.reach[value] ** 2 * bound.tau[block] * (1 - step) / scale
             table = factor * (x**2 / size / value**2 - 2 * x / value / instance.clients)
-        entries = [program.variable(0, 1, integer=bound.step > 1) for _ in x]
+        entries = [program.variable(0, 1, integer=step > 1) for _ in x]
         program.row(weighted(*((1.0, e) for e in entries), (-1.0, each)), lower=0, upper=0)
         for number, entry, cost in zip(x, entries, table, strict=True):
             total.add(entry, float(number))

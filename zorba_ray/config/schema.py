@@ -243,12 +243,14 @@ class AllocationConfig:
     coverage: int = key(1, "least number of clients that tune each block, m_min")
     coverage_per_block: list[int] = key([], "m_min of each block, instead of `coverage`")
     vram: str = key("total", "VRAM objective: total over clients, or the worst relative use", ("total", "worst"))
-    smoothness: float = key(1.0, "smoothness constant Λ of the bound")
-    gradient: list[float] = key([], "squared gradient norm G of each block; empty: uniform")
-    batch_variance: list[float] = key([], "mini-batch variance σ² of each block; empty: uniform")
-    client_variance: list[float] = key([], "between-client variance ζ² of each block; empty: uniform")
+    gradient: list[float] = key([], "squared gradient norm G of each block; one number: of all; empty: 1")
+    batch_variance: list[float] = key([], "mini-batch variance σ² of each block; one number: of all; empty: 1")
+    client_variance: list[float] = key([], "between-client variance ζ² of each block; one number: of all; empty: 1")
+    smoothness: list[float] = key(
+        [], "smoothness Λ of each block, curvature per trainable number; one number: of all; empty: 1"
+    )
     statistics: str = key(
-        "given", "where G, σ² and ζ² come from: this config, or scalars of probes of single blocks",
+        "given", "where G, σ², ζ² and Λ come from: this config, or scalars of probes of single blocks",
         ("given", "estimated"),
     )
     probe_clients: int = key(8, "clients that probe single blocks for the statistics, drawn uniformly")

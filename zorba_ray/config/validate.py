@@ -359,7 +359,8 @@ def check_allocation(config: Config) -> None:
     coverages = {f"allocation.coverage_per_block.{i}": m for i, m in enumerate(allocation.coverage_per_block)}
     for name, least in (coverages or {"allocation.coverage": allocation.coverage}).items():
         require(0 <= least <= clients, name, least, f"from 0 to clients.count, which is {clients}")
-    positive(allocation__smoothness=allocation.smoothness, allocation__time_limit=allocation.time_limit)
+    positive(allocation__time_limit=allocation.time_limit)
+    positive(**{f"allocation.smoothness.{i}": x for i, x in enumerate(allocation.smoothness)})
     at_least(0, allocation__mip_gap=allocation.mip_gap)
     for name in ("gradient", "batch_variance", "client_variance"):
         at_least(0, **{f"allocation.{name}.{i}": x for i, x in enumerate(getattr(allocation, name))})

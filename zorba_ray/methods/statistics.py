@@ -1,8 +1,9 @@
 """Probing single blocks, for the statistics that the allocation's bound wants. Not a training method: it has no step.
 
-A client perturbs one block at a time, and reports a scalar for each block and direction: nothing that a client of a
-zeroth-order run could not send. With the same directions for all, `E_z[ρ ρ'] = ⟨∇f, ∇f'⟩` on that block for any two
-reports: products of scalars tell the norm of the common gradient from what differs between mini-batches and clients.
+A client perturbs one block at a time, and reports two scalars for each block and direction: nothing that a client of a
+zeroth-order run could not send. ρ = (L₊ − L₋)/2μ: with the same directions for all, `E_z[ρ ρ'] = ⟨∇f, ∇f'⟩` on that block
+for any two reports, so products of scalars tell the norm of the common gradient from what differs between mini-batches and
+clients. h = (L₊ + L₋ − 2L₀)/μ²: `E_z[h] = tr H` of that block, the curvature that a random direction meets.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from zorba_ray.rounds.plan import Report, RoundPlan
 
 
 def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Path, ...]:
-    """`θ ± μ z_p` on one block after the other, directions innermost; `active` is not asked."""
-    paths = []
+    """The clean model, then `θ ± μ z_p` on one block after the other, directions innermost; `active` is not asked."""
+    paths: list[Path] = [(CLEAN,) * len(active)]
     for block in range(len(active)):
         for p in range(plan.directions):
             for s in (plan.mu, -plan.mu):
@@ -29,9 +30,10 @@ def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Pat
 
 
 def scalars(plan: RoundPlan, losses: NDArray[np.float64]) -> NDArray[np.float32]:
-    """ρ [L·P], blocks outermost."""
-    plus, minus = losses.reshape(-1, 2).T
-    return np.asarray((plus - minus) / (2 * plan.mu), dtype=np.float32)
+    """ρ [L·P], blocks outermost, then h [L·P]."""
+    plus, minus = losses[1:].reshape(-1, 2).T
+    rho, h = (plus - minus) / (2 * plan.mu), (plus + minus - 2 * losses[0]) / plan.mu**2
+    return np.concatenate([rho, h]).astype(np.float32)
 
 
 def step(

@@ -58,7 +58,8 @@ class Allocator:
     @property
     def given(self) -> Statistics:
         """The statistics of the config."""
-        return Statistics(self.instance.gradient, self.instance.batch_variance, self.instance.client_variance)
+        instance = self.instance
+        return Statistics(instance.gradient, instance.batch_variance, instance.client_variance, instance.smoothness)
 
     def allocate(self, round: int, backend: Backend) -> Allocated:
         """Solve for this round, with statistics estimated at the current weights where that is asked."""
@@ -67,7 +68,7 @@ class Allocator:
             everything = np.ones((self.instance.clients, self.instance.blocks), dtype=np.bool_)
             plans = probe_plans(self.config, round)
             answers = [backend.probe(plan, everything) for plan in plans]
-            statistics = estimate(plans, answers, self.instance.clients)
+            statistics = estimate(plans, answers, self.instance.clients, self.instance.sizes)
             reports = [report for answer in answers for report in answer]
         else:
             statistics = self.given
@@ -76,6 +77,7 @@ class Allocator:
             gradient=statistics.gradient,
             batch_variance=statistics.batch_variance,
             client_variance=statistics.client_variance,
+            smoothness=statistics.smoothness,
         )
         plan = make_plan(instance, self.config.allocation, self.config.seed)
         self.plans[round] = plan

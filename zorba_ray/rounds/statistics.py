@@ -1,4 +1,5 @@
-"""Block statistics of the bound, estimated from scalars: G (common gradient), σ² (mini-batches), ζ² (clients)."""
+"""Block statistics of the bound, estimated from scalars: G (common gradient), σ² (mini-batches), ζ² (clients), Λ
+(curvature)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.rounds.plan import Report, RoundPlan, draw_participants, plan_round
 
 LOCAL_STEP = 4095  # no training step has this number, so the directions are used by nothing else
-FLOOR = 1e-3  # least estimate, as a share of the block's E[ρ²]: an estimate at or below 0 is noise, not knowledge
+FLOOR = 1e-3  # least estimate, as a share of the block's E[ρ²] (Λ: of the greatest): one at or below 0 is noise
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +25,7 @@ class Statistics:
     gradient: Floats  # G
     batch_variance: Floats  # σ²
     client_variance: Floats  # ζ²
+    smoothness: Floats  # Λ
 
 
 def probe_plans(config: Config, round: int) -> list[RoundPlan]:
@@ -42,15 +44,19 @@ def probe_plans(config: Config, round: int) -> list[RoundPlan]:
     return [replace(plan, batch=1), replace(plan, batch=2)]
 
 
-def estimate(plans: Sequence[RoundPlan], reports: Sequence[Sequence[Report]], clients: int) -> Statistics:
-    """From the reports of both plans, with `clients` N in all:
+def estimate(
+    plans: Sequence[RoundPlan], reports: Sequence[Sequence[Report]], clients: int, sizes: Floats
+) -> Statistics:
+    """From the reports of both plans, with `clients` N in all and blocks of `sizes` d [L]:
 
     `E ρ_nb² = G + ζ² + σ²`, `E ρ_n1 ρ_n2 = G + ζ²`, `E ρ_n ρ_m = G − ζ²/(N − 1)` for clients n ≠ m, each averaged over
-    clients and directions; deviations of all clients sum to zero, hence the last. Estimates are kept above a floor.
+    clients and directions; deviations of all clients sum to zero, hence the last. `Λ = E h / d`. Estimates are kept above
+    a floor, and Λ above its standard error: curvature that cannot be told from none is no licence for large steps.
     """
     directions = plans[0].directions
-    rho = np.stack([[report.scalars for report in batch] for batch in reports]).astype(np.float64)
-    rho = rho.reshape(2, rho.shape[1], -1, directions)  # [batch, clients, L, P]
+    scalars = np.stack([[report.scalars for report in batch] for batch in reports]).astype(np.float64)
+    scalars = scalars.reshape(2, scalars.shape[1], 2, len(sizes), directions)
+    rho, h = scalars[:, :, 0], scalars[:, :, 1]  # [batch, clients, L, P]
     count = rho.shape[1]
     square = (rho**2).mean(axis=(0, 1, 3))
     same = (rho[0] * rho[1]).mean(axis=(0, 2))
@@ -67,4 +73,20 @@ def estimate(plans: Sequence[RoundPlan], reports: Sequence[Sequence[Report]], cl
         gradient=np.maximum(same - client_variance, floor),
         batch_variance=np.maximum(square - same, floor),
         client_variance=client_variance,
+        smoothness=curvature(h) / sizes,
     )
+
+
+def curvature(h: Floats) -> Floats:
+    """tr H of each block [L], from h [batch, clients, L, P] whose directions all clients share."""
+    each = h.reshape(-1, *h.shape[2:])  # [mini-batches, L, P]
+    mean = each.mean(axis=(0, 2))
+    error = np.sqrt(squared_error(each.mean(axis=0).T) + squared_error(each.mean(axis=2)))
+    found = np.maximum(mean, error)
+    return np.asarray(np.maximum(found, FLOOR * found.max()))
+
+
+def squared_error(values: Floats) -> Floats:
+    """Squared standard error of the mean over the first axis; of a single value, its square."""
+    count = len(values)
+    return np.asarray(values.var(axis=0, ddof=1) / count if count > 1 else values[0] ** 2)
