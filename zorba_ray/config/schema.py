@@ -247,7 +247,7 @@ class AllocationConfig:
     batch_variance: list[float] = key([], "mini-batch variance σ² of each block; one number: of all; empty: 1")
     client_variance: list[float] = key([], "between-client variance ζ² of each block; one number: of all; empty: 1")
     smoothness: list[float] = key(
-        [], "smoothness Λ of each block, curvature per trainable number; one number: of all; empty: 1"
+        [1e-3], "smoothness Λ of each block, curvature per trainable number; one number: of all"
     )
     statistics: str = key(
         "given", "where G, σ², ζ² and Λ come from: this config, or scalars of probes of single blocks",

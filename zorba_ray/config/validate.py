@@ -360,6 +360,7 @@ def check_allocation(config: Config) -> None:
     for name, least in (coverages or {"allocation.coverage": allocation.coverage}).items():
         require(0 <= least <= clients, name, least, f"from 0 to clients.count, which is {clients}")
     positive(allocation__time_limit=allocation.time_limit)
+    require(bool(allocation.smoothness), "allocation.smoothness", [], "a list of one number, or of one for each block")
     positive(**{f"allocation.smoothness.{i}": x for i, x in enumerate(allocation.smoothness)})
     at_least(0, allocation__mip_gap=allocation.mip_gap)
     for name in ("gradient", "batch_variance", "client_variance"):
