@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from zorba_ray.allocation import Instance, VramModel
+from zorba_ray.methods.split import Split
 
 
 def vram_model(sizes: np.ndarray, resident: bool = False) -> VramModel:
@@ -43,6 +45,13 @@ def uniform_instance(clients: int, blocks: int, **changes: Any) -> Instance:
     return Instance(**{**given, **changes})
 
 
+def gains(blocks: int) -> list[np.ndarray]:
+    """Of no split, twice as likely; of both forms of one; and of training with gradients."""
+    split = Split(4, 2, max(blocks // 3, 1), False, "joint")
+    sequence = replace(split, form="sequential")
+    return [np.ones((1, 1)), np.ones((1, 1)), split.gain(blocks), sequence.gain(blocks), np.zeros((1, 1))]
+
+
 def random_instance(rng: np.random.Generator, clients: int, blocks: int, classes: int, **changes: Any) -> Instance:
     """Unequal blocks, budgets, gradients and variances; every block fits every client, perhaps little more."""
     sizes = rng.integers(40, 160, blocks).astype(np.float64)
@@ -65,5 +74,6 @@ def random_instance(rng: np.random.Generator, clients: int, blocks: int, classes
         "flops_before": float(rng.uniform(0, 500)),
         "flops_after": float(rng.uniform(0, 500)),
         "kind": str(rng.choice(["gaussian", "rademacher"])),
+        "gain": gains(blocks)[rng.integers(5)],
     }
     return uniform_instance(clients, blocks, **{**given, **changes})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from allocation_instances import uniform_instance
 from numpy.typing import NDArray
 
 from zorba_ray.allocation import Bound, Instance, rotated
+from zorba_ray.methods.split import FIRST, Split
 from zorba_ray.noise import Domain, generator
 
 N, L, D, P = 8, 6, 60, 3
@@ -52,15 +54,23 @@ def error(instance: Instance, matrix: NDArray[np.bool_], trials: int, rng: np.ra
             z = rng.standard_normal((1 if instance.shared else n, p, blocks, d))
         else:
             z = rng.choice([-1.0, 1.0], (1 if instance.shared else n, p, blocks, d))
-        masked = np.where(matrix[:, None, :, None], z, 0.0)  # [N, P, L, D]
-        plus = 0.5 * ((away[:, None] + mu * masked) ** 2).sum(axis=(2, 3))
-        minus = 0.5 * ((away[:, None] - mu * masked) ** 2).sum(axis=(2, 3))
-        rho = (plus - minus) / (2 * mu)  # [N, P]
+        parts = [np.ones(blocks, dtype=bool)]  # blocks perturbed together
+        if split := instance.split:
+            first = split.parts(parts[0]) == FIRST
+            pair = np.arange(p) // split.forks * split.forks
+            z = np.where(first[:, None], z[:, pair], z)
+            parts = [first, ~first] if split.form == "sequential" else parts
+        rho = np.zeros((n, p, blocks))
+        for blocks_of in parts:
+            masked = np.where((matrix & blocks_of)[:, None, :, None], z, 0.0)  # [N, P, L, D]
+            plus = 0.5 * ((away[:, None] + mu * masked) ** 2).sum(axis=(2, 3))
+            minus = 0.5 * ((away[:, None] - mu * masked) ** 2).sum(axis=(2, 3))
+            rho[:, :, blocks_of] = ((plus - minus) / (2 * mu))[..., None]
         part = np.zeros(n, dtype=bool)
         part[rng.choice(n, instance.taking_part, replace=False)] = True
         w = instance.weights[:, None] * (matrix & part[:, None])  # [N, L]
         share = w / np.where(w.sum(axis=0) > 0, w.sum(axis=0), 1.0)
-        step = np.einsum("nl,np,npld->ld", share, rho, np.broadcast_to(z, (n, p, blocks, d))) / p
+        step = np.einsum("nl,npl,npld->ld", share, rho, np.broadcast_to(z, (n, p, blocks, d))) / p
         total += float(((step - target) ** 2).sum())
     return total / trials
 
@@ -73,7 +83,11 @@ def activations(rng: np.random.Generator) -> dict[str, NDArray[np.bool_]]:
     return {"full": np.ones((N, L), dtype=bool), "disjoint": disjoint, "overlapping": overlapping, "unequal": unequal}
 
 
-VARIANTS = {
+def split_into(split: Split, **changes: Any) -> dict[str, Any]:
+    return {"split": split, "gain": split.gain(L), "directions": split.directions, **changes}
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
     "shared": {},
     "private": {"shared": False},
     "rademacher": {"kind": "rademacher"},
@@ -83,6 +97,9 @@ VARIANTS = {
     "participants": {"participants": 3},
     "participants private": {"participants": 3, "shared": False},
     "participants weights": {"participants": 5, "weights": np.linspace(1.0, 2.0, N)},
+    "split": split_into(Split(4, 2, 2, False, "joint")),
+    "split in sequence": split_into(Split(6, 3, 4, False, "sequential")),
+    "split private weights": split_into(Split(4, 4, 0, False, "joint"), shared=False, weights=np.linspace(1.0, 4.0, N)),
 }
 
 

@@ -65,6 +65,7 @@ class Bound:
         self.tau = instance.client_variance / (1 - self.q) if n > 1 else np.zeros(instance.blocks)
         self.reach, self.spread, self.jitter = participation(n, instance.taking_part)
         self.step = instance.lr * instance.smoothness  # ηΛ_l [L]
+        self.gain = np.broadcast_to(instance.gain, (instance.blocks, instance.blocks))
         self.kappa = KAPPA[instance.kind]
 
     def sums(self, matrix: Matrix) -> Sums:
@@ -80,10 +81,13 @@ class Bound:
         return Sums(power, held)
 
     def pairs(self, rows: NDArray[np.int64], totals: Powers, power: Powers) -> Floats:
-        """Second moments E‖v_lq‖² weighted as in Var_l (without d_l/P): entries [R, L] for the blocks `rows` [R].
+        """Second moments gain_lq·E‖v_lq‖² as Var_l sums them (without d_l/P): entries [R, L] for the blocks `rows` [R].
 
         `totals` [4, R] are S_j[l,l] and `power` [4, R, L] the entries S_j[l,q]. Rows without clients give 0.
         """
+        return self.gain[rows] * self._moments(totals, power)
+
+    def _moments(self, totals: Powers, power: Powers) -> Floats:
         g, s, tau = self.instance.gradient, self.instance.batch_variance, self.tau
         count, w1, w2 = totals[0], np.where(totals[1] > 1e-9, totals[1], 1.0), totals[2]
         k = np.rint(count).astype(np.int64)
@@ -107,7 +111,7 @@ class Bound:
         return np.asarray(second * g + linear * s + dev * tau)
 
     def own(self, rows: NDArray[np.int64], totals: Powers, held: Floats, own_pair: Floats) -> tuple[Floats, Floats]:
-        """Terms of Var_l and Bias_l [R] that do not multiply d_l; `own_pair` [R] is E‖v_ll‖² as given by `pairs`."""
+        """Terms of Var_l and Bias_l [R] that do not multiply d_l; `own_pair` [R] is gain_ll·E‖v_ll‖² as `pairs` gives it."""
         instance = self.instance
         g, s, tau = instance.gradient[rows], instance.batch_variance[rows], self.tau[rows]
         count, w1, w2 = totals[0], np.where(totals[1] > 1e-9, totals[1], 1.0), totals[2]

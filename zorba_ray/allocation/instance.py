@@ -41,6 +41,7 @@ class Instance:
     kind: str = "gaussian"
     passes: int = 2  # evaluations of what follows the first active block: 2P two-sided, P + 1 one-sided; with a split
     split: Split | None = None  # these are the least, 2·P₁, and it knows how many they are
+    gain: Floats = field(default_factory=lambda: np.ones((1, 1)))  # [L, L], or one for all: `Split.gain`
     rotate: bool = False  # rows are permuted among clients of a class from round to round
     participants: int = 0  # clients of a round, drawn uniformly; 0: all
     flops_before: float = 0.0  # stages before the first block
@@ -140,6 +141,7 @@ def instance_from(config: Config, shape: ModelShape, budgets: Budgets, weights: 
         kind=config.zo.noise,
         passes=2 * split.pairs if split else config.zo.directions + 1 if forward else 2 * config.zo.directions,
         split=split,
+        gain=np.zeros((1, 1)) if with_gradients else split.gain(blocks) if split else np.ones((1, 1)),
         rotate=settings.rotate,
         participants=typical(config),
         flops_before=steps * shape.flops_before,

@@ -73,7 +73,7 @@ class Constants:
     high: NDArray[np.int64]  # [L] most
     curved: Floats  # [L] Ĝ: coefficient of C_lq²
     linear: Floats  # [L] Ŝ: coefficient of o_lq/m_l²
-    weight: Floats  # [L] ηΛ_l d_l/P
+    weight: Floats  # [L] ηΛ_l d_l/P, times the least gain_lq
     lightest: float
     heaviest: float  # weights, of mean 1
 
@@ -96,7 +96,7 @@ def constants(bound: Bound) -> Constants:
         curved = np.where(negative, 0.0, reach * curved)
     else:
         curved, linear = reach * g, spread * s
-    weight = bound.step * instance.sizes / instance.directions
+    weight = bound.step * instance.sizes / instance.directions * bound.gain.min(axis=1)
     return Constants(low, high, curved, linear, weight, float(bound.weights.min()), float(bound.weights.max()))
 
 
@@ -120,6 +120,7 @@ def own_terms(bound: Bound, block: int, counts: NDArray[np.int64]) -> Floats:
     else:
         heaviest = float(bound.weights.max()) / n
         pair = spread / m * (g + s + tau * max(1 + bound.q - 2 * heaviest, 0.0))
+    pair = float(bound.gain[block, block]) * pair
     lasting = reach**2 * tau * apart
     step = float(bound.step[block])
     if instance.rotate and step < 1:
@@ -186,7 +187,7 @@ def add_relaxation(program: Program, bound: Bound, activation: Activation, scale
                 curves.append(Curve(e, h, _inverse))
                 summand.add(e, -factor)
                 ceiling += factor
-            if which == 0 and joint > 0:
+            if which == 0 and joint > 0 and weight > 0:
                 k, overlap = program.variable(0, n), program.variable(0, np.inf)
                 y = program.variable(-np.log(n), np.log(n))
                 program.row(weighted((c.heaviest, count), (-1.0, k)), lower=0)

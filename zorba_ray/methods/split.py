@@ -39,6 +39,18 @@ class Split:
             first = np.broadcast_to(np.arange(blocks) < (self.at or blocks // 2), rows.shape)
         return np.where(rows, np.where(first, FIRST, SECOND), 0).astype(np.int8)
 
+    def gain(self, blocks: int) -> NDArray[np.float64]:
+        """How much of block q's gradient reaches block l's step as noise, [l, q], where 1 is what P directions of all
+        blocks at once let through. The first part has P/m directions; in the joint form the second part's noise in its
+        scalars averages over m forks, in the sequential form neither part meets the other.
+
+        A split per client is not one of blocks, and counts as P directions for all."""
+        if self.per_client:
+            return np.ones((blocks, blocks))
+        first = self.parts(np.ones(blocks, dtype=np.bool_)) == FIRST
+        apart = first[:, None] != first
+        return np.where(apart, float(self.form == "joint"), np.where(first, float(self.forks), 1.0))
+
     def versions(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
         """How many versions of the hidden state leave each block, [..., L]: edges of the trie of the probes.
 
