@@ -1,4 +1,4 @@
-"""Our bound Φ(a) = Σ_l [ηΛ_l·Var_l(a) + Bias_l(a)] on the error of a round's step, exactly. Derivation: docs/allocation.md.
+"""Our bound Φ(a) = Σ_l [ηΛ_l·Var_l(a) + Bias_l(a)] on the error of a round's step, exactly: docs/allocation.md.
 
 Everything depends on the allocation through power sums S_j[l,q] = Σ_n w_n^j a_nl a_nq, j = 0..3 (o_lq = S_0[l,q],
 m_l = S_0[l,l], W_l = S_1[l,l]), and, for rotated plans, through two sums over classes. Weights are scaled to mean 1.
@@ -111,7 +111,7 @@ class Bound:
         return np.asarray(second * g + linear * s + dev * tau)
 
     def own(self, rows: NDArray[np.int64], totals: Powers, held: Floats, own_pair: Floats) -> tuple[Floats, Floats]:
-        """Terms of Var_l and Bias_l [R] that do not multiply d_l; `own_pair` [R] is gain_ll·E‖v_ll‖² as `pairs` gives it."""
+        """Terms of Var_l and Bias_l [R] that do not multiply d_l; `own_pair` [R] is what `pairs` gives for q = l."""
         instance = self.instance
         g, s, tau = instance.gradient[rows], instance.batch_variance[rows], self.tau[rows]
         count, w1, w2 = totals[0], np.where(totals[1] > 1e-9, totals[1], 1.0), totals[2]

@@ -1,9 +1,9 @@
 """Probing single blocks, for the statistics that the allocation's bound wants. Not a training method: it has no step.
 
 A client perturbs one block at a time, and reports two scalars for each block and direction: nothing that a client of a
-zeroth-order run could not send. ρ = (L₊ − L₋)/2μ: with the same directions for all, `E_z[ρ ρ'] = ⟨∇f, ∇f'⟩` on that block
-for any two reports, so products of scalars tell the norm of the common gradient from what differs between mini-batches and
-clients. h = (L₊ + L₋ − 2L₀)/μ²: `E_z[h] = tr H` of that block, the curvature that a random direction meets.
+zeroth-order run could not send. ρ = (L₊ − L₋)/2μ: with the same directions for all, `E_z[ρ ρ'] = ⟨∇f, ∇f'⟩` on that
+block for any two reports, so products of scalars tell the norm of the common gradient from what differs between
+mini-batches and clients. h = (L₊ + L₋ − 2L₀)/μ²: `E_z[h] = tr H` of that block, the curvature that a direction meets.
 """
 
 from __future__ import annotations

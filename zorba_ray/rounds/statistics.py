@@ -50,8 +50,8 @@ def estimate(
     """From the reports of both plans, with `clients` N in all and blocks of `sizes` d [L]:
 
     `E ρ_nb² = G + ζ² + σ²`, `E ρ_n1 ρ_n2 = G + ζ²`, `E ρ_n ρ_m = G − ζ²/(N − 1)` for clients n ≠ m, each averaged over
-    clients and directions; deviations of all clients sum to zero, hence the last. `Λ = E h / d`. Estimates are kept above
-    a floor, and Λ above its standard error: curvature that cannot be told from none is no licence for large steps.
+    clients and directions; deviations of all clients sum to zero, hence the last. `Λ = E h / d`. Estimates are kept
+    above a floor, and Λ above its standard error: curvature not told from none is no licence for large steps.
     """
     directions = plans[0].directions
     scalars = np.stack([[report.scalars for report in batch] for batch in reports]).astype(np.float64)
