@@ -93,7 +93,7 @@ def curves(all_curves: Sequence[Curve], axis: Axis, score: str, percent: bool, t
     panels = list(dict.fromkeys(curve.panel for curve in all_curves))
     columns = min(len(panels), 2)
     lines = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(4.8 * max(columns, 1.25), 3.3 * lines + 0.2), layout="constrained")
+    figure = Figure(figsize=(6.2 * columns, 3.3 * lines + 0.2), layout="constrained")
     grid = np.atleast_1d(figure.subplots(lines, columns, sharex=True, sharey=True)).ravel()
     for axes, panel in zip(grid, panels, strict=False):
         own = [curve for curve in all_curves if curve.panel == panel]
@@ -131,7 +131,7 @@ def line(band: Band, log: bool) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def place_legend(axes: Axes) -> None:
-    legend = axes.legend(frameon=False, fontsize=8, handlelength=1.6, labelspacing=0.35, loc="best")
+    legend = axes.legend(frameon=False, fontsize=8, handlelength=1.6, labelspacing=0.35, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for text in legend.get_texts():
         text.set_color(INK)
 
