@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from zorba_ray.config.schema import Config
+from zorba_ray.engine.plain import plain_loss
 from zorba_ray.methods import statistics as method
+from zorba_ray.model.backward import gradients
+from zorba_ray.noise import sample
+from zorba_ray.rounds.host import Host
 from zorba_ray.rounds.plan import Report
+from zorba_ray.rounds.prepare import build_host, prepare
 from zorba_ray.rounds.statistics import curvature, estimate, probe_plans
+from zorba_ray.tasks import Batch
 
 
 def reports_of(
@@ -85,3 +94,32 @@ def test_curvature_that_cannot_be_told_from_none_counts_as_its_error():
     assert 0 < found[1] < 10
     np.testing.assert_allclose(found[2], h[:, :, 2].mean())
     assert (curvature(h[:1, :1, :, :1]) > 0).all(), "even of a single probe"
+
+
+def test_curvature_is_how_the_gradient_turns_along_a_direction():
+    config = Config()
+    config.clients.count, config.allocation.probe_clients, config.allocation.probe_directions = 3, 1, 2
+    host = build_host(prepare(config).base, "cpu")
+    plan = replace(probe_plans(config, 0)[0], mu=4e-3)  # below that, ReLUs make second differences rough
+    client, blocks = plan.participants[0], host.model.blocks
+    h = host.probe(plan, [client], np.ones((1, len(blocks)), dtype=np.bool_))[0].scalars.reshape(2, len(blocks), 2)[1]
+    batch = host._batch(plan, client, plan.batch)
+    for block in (0, 1, 5):
+        for p in range(2):
+            z = torch.from_numpy(sample(plan.direction(p, client), blocks[block].noise_id, blocks[block].size, "gaussian"))
+            vector, slopes = blocks[block].vector, []
+            base = vector.clone()
+            for s in (plan.mu, -plan.mu):
+                vector.copy_(base + s * z)
+                slopes.append(slope(host, batch, block, z))
+            vector.copy_(base)
+            along = (slopes[0] - slopes[1]) / (2 * plan.mu)
+            assert h[block, p] == pytest.approx(along, rel=0.1, abs=8.0)
+
+
+def slope(host: Host, batch: Batch, block: int, z: torch.Tensor) -> float:
+    """⟨∇f, z⟩ on one block, by autograd."""
+    row = np.arange(len(host.model.blocks)) == block
+    with gradients(host.model, row) as parameters:
+        found = torch.autograd.grad(plain_loss(host.model, batch), parameters)
+    return float(torch.cat([g.reshape(-1) for g in found]).double() @ z.double())
