@@ -131,7 +131,9 @@ def line(band: Band, log: bool) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def place_legend(axes: Axes) -> None:
-    legend = axes.legend(frameon=False, fontsize=8, handlelength=1.6, labelspacing=0.35, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    """Beside the panel: inside, it would cover curves."""
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    legend = axes.legend(frameon=False, fontsize=8, handlelength=1.6, labelspacing=0.35, **place)
     for text in legend.get_texts():
         text.set_color(INK)
 
