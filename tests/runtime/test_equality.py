@@ -162,7 +162,7 @@ def test_estimated_and_renewed_plans_are_the_same_wherever_they_are_computed(loc
                  for name in ("here", "ray", "part")]  # fmt: skip
         assert all((plan.matrix == plans[0].matrix).all() for plan in plans)
     probes = [row for row in table(tmp_path / "ray").to_pylist() if row["status"] == "statistics"]
-    assert len(probes) == 2 * 2 * 2 and all(row["bytes_up"] == 4 * 6 * 2 for row in probes)
+    assert len(probes) == 2 * 2 * 2 and all(row["bytes_up"] == 4 * 2 * 6 * 2 for row in probes)
 
 
 def test_private_noise_is_the_same_wherever_it_is_computed(local_ray: None, tmp_path: Path):
