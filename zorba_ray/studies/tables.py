@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zorba_ray.allocation.show import text_table
+from zorba_ray.config.schema import FIRST_ORDER
 from zorba_ray.config.units import format_bytes
 from zorba_ray.results.display import duration
 from zorba_ray.results.report import flops
@@ -17,6 +18,7 @@ from zorba_ray.studies.collect import Comparison, Result
 from zorba_ray.studies.spec import Study
 
 NEVER = "—"
+LESS = "†"
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ def outcome_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
     head = [*arm_head(study), "Rate", f"Test {study.metric}", "At equal FLOPs", "At equal uploads", "Worst clients"]
     about = (
         f"Test {study.metric} after the last round: median [worst – best] over {len(study.seeds)} seeds; then at the "
-        f"largest forward FLOPs, and at the most uploaded numbers, that every arm spent"
-        f"{budget_text(study, comparisons)}. Worst clients: the last accuracy of the tenth of the clients with the "
+        f"largest forward FLOPs that every arm without gradients spent, and at the most uploaded numbers that every "
+        f"arm sent{budget_text(study, comparisons)}. {LESS}: an arm with gradients that ended before it had spent so "
+        f"much; its last. Worst clients: the last accuracy of the tenth of the clients with the "
         f"lowest, each on test data like its own, the median seed. A seed that diverged counts as worse than any "
         f"other. Rates marked ‹ or › are the lowest or highest that were tried."
     )
@@ -147,17 +150,25 @@ def to_target(study: Study, result: Result, cost: str, target: float) -> float:
 
 
 def budget_of(comparisons: Sequence[Comparison], setting: str, cost: str) -> float | None:
-    """The largest cost that every finished run at this value of the scale spent."""
-    same = [each for each in comparisons if each.cell.setting == setting]
-    return common_budget([float(r.curve[cost][-1]) for each in same for r in each.finals if r.ok])
+    """The largest cost that every finished run at this value of the scale spent. Runs with gradients need few rounds:
+    their forward FLOPs limit nobody, unless there are no others."""
+    runs = [r for each in comparisons if each.cell.setting == setting for r in each.finals if r.ok]
+    if cost == "flops":
+        runs = [r for r in runs if r.run.config.method not in FIRST_ORDER] or runs
+    return common_budget([float(r.curve[cost][-1]) for r in runs])
 
 
 def at_equal(study: Study, each: Comparison, comparisons: Sequence[Comparison], cost: str) -> str:
     budget = budget_of(comparisons, each.cell.setting, cost)
     if budget is None:
         return NEVER
-    scores = [score_at(r.curve[cost], score(study, r), budget) if r.ok else -math.inf for r in each.finals]
-    return show_spread(study, spread(scores))
+    ends = [float(r.curve[cost][-1]) for r in each.finals if r.ok]
+    less = any(end < budget for end in ends)
+    scores = [
+        score_at(r.curve[cost], score(study, r), min(budget, float(r.curve[cost][-1]))) if r.ok else -math.inf
+        for r in each.finals
+    ]
+    return show_spread(study, spread(scores)) + f" {LESS}" * less
 
 
 def budget_text(study: Study, comparisons: Sequence[Comparison]) -> str:
@@ -216,6 +227,9 @@ def notes_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
         notes = []
         if each.cell.arm.lifted:
             notes.append("budgets lifted so that every client may tune every block")
+        budget = budget_of(comparisons, each.cell.setting, "flops")
+        if budget is not None and any(r.curve["flops"][-1] < budget for r in each.finals if r.ok):
+            notes.append(f"{LESS} ended with fewer forward FLOPs than the others are compared at")
         if each.choice is not None and each.choice.edge:
             notes.append(f"learning rate at the {each.choice.edge} that was tried: a better one may lie beyond")
         finals = [*each.finals, *(result for result in each.failed if result.run.phase == "final")]
