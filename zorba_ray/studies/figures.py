@@ -202,6 +202,7 @@ def sweeps(all_sweeps: Sequence[Sweep], score: str, percent: bool) -> Figure:
     lines = math.ceil(len(all_sweeps) / columns)
     figure = Figure(figsize=(2.4 * max(columns, 2), 1.75 * lines + 0.3), layout="constrained")
     grid = np.atleast_1d(figure.subplots(lines, columns, sharey=True)).ravel()
+    grid[0].margins(y=0.12)
     for axes in grid[len(all_sweeps) :]:
         axes.set_visible(False)
     for i, (axes, sweep) in enumerate(zip(grid, all_sweeps, strict=False)):
