@@ -113,7 +113,7 @@ def test_ray_data_reads_the_whole_folder(tmp_path: Path) -> None:
     import ray
 
     write_rounds(tmp_path, range(5), rounds=2)
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         for found in (dataset(tmp_path), ray.data.read_parquet(str(tmp_path / FOLDER))):
             assert found.count() == table(tmp_path).num_rows

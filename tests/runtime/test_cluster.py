@@ -46,6 +46,9 @@ def three_nodes() -> Iterator[Cluster]:
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    cluster.wait_for_nodes()
+    while ray.cluster_resources().get("CPU") != 3:  # the head's view of the others comes later still
+        time.sleep(0.1)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
