@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from zorba_ray.allocation import NAMES, Bound, Instance, Plan, VramModel, alternative, describe, make_plan
-from zorba_ray.allocation.show import text_table
 from zorba_ray.config.schema import AllocationConfig
+from zorba_ray.config.words import text_table
 from zorba_ray.noise import Domain, generator
 
 EQUAL = 1e-6  # relative difference below which a simple rule counts as optimal too

@@ -31,8 +31,8 @@ from zorba_ray.engine import CLEAN, Version
 from zorba_ray.engine import Path as VersionPath
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.model import BlockModel, HeadSpec, ModelSpec, from_module
+from zorba_ray.model.batch import Batch
 from zorba_ray.noise import Direction, Kind, combine
-from zorba_ray.tasks.batch import Batch
 
 MU = 1e-3
 WORDS = (100, 200)

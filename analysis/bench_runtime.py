@@ -29,7 +29,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.runs.folder import LEDGER
 
 GIB = 2**30
 PARTS = ("overhead", "thousands", "opt125m", "start")
@@ -95,7 +95,7 @@ def driver(keys: Sequence[str], kind: type | None = None) -> Iterator[tuple[Any,
 
 def round_seconds(keys: Sequence[str], kind: type | None = None) -> list[float]:
     """Seconds of each round but the first, which also warms up, each from the end of the last to its own."""
-    from zorba_ray.results.schema import RoundRecord
+    from zorba_ray.records.schema import RoundRecord
     from zorba_ray.runtime.launch import answer
 
     with driver(keys, kind) as (actor, _):
@@ -166,7 +166,7 @@ def start(repeats: int = 5) -> dict[str, float]:
 
     The ledger is last written when the only round ends, and the record says how long that took.
     """
-    from zorba_ray.results.stream import table
+    from zorba_ray.records.stream import table
     seconds = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as name:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from zorba_ray.allocation import ModelShape, client_budgets, textbook, vram_model
 from zorba_ray.allocation.activation import most_blocks
-from zorba_ray.allocation.budgets import apportion
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import BudgetClass, BudgetsConfig, ClientsConfig
+from zorba_ray.world.budgets import apportion
 
 SHAPE = ModelShape(
     names=("a", "b", "c"), trainable=(100, 100, 10), parameters=(100, 100, 50), flops=(1.0, 1.0, 1.0),

@@ -91,7 +91,7 @@ def alternative_bounds(instance: object) -> list[float]:
 def test_the_command_explains_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import pyarrow.parquet as pq
 
-    from zorba_ray.allocate import main
+    from zorba_ray.commands.allocate import main
 
     levels = ["allocation.order=[convergence,vram]", "allocation.epsilon=[0.1,0]"]
     assert main([f"out={tmp_path}", "clients.count=6", "step.weights=equal", *levels]) == 0
@@ -109,7 +109,7 @@ def test_the_command_explains_and_writes(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.slow
 def test_the_command_draws_the_frontier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from zorba_ray.allocate import main
+    from zorba_ray.commands.allocate import main
 
     assert main([f"out={tmp_path}", "clients.count=6", "step.weights=equal", "--frontier"]) == 0
     assert "Active share" in capsys.readouterr().out

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from zorba_ray.config.command import RUN, Command, Program, parse_command
+from zorba_ray.commands.help import WIDTH, help_text
+from zorba_ray.commands.line import RUN, Command, Program, parse_command
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.help import WIDTH, help_text
 from zorba_ray.config.keys import all_keys
 from zorba_ray.config.load import load_config
 from zorba_ray.config.validate import validate

@@ -13,8 +13,8 @@ from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.materialise import Showing
 from zorba_ray.engine.precision import precision_warning, scalar_correlation
 from zorba_ray.model import HeadSpec, ModelSpec, from_module, load_model
+from zorba_ray.model.batch import Batch
 from zorba_ray.noise import Direction, combine
-from zorba_ray.tasks.batch import Batch
 
 LOW = with_keys(precision="bfloat16")
 FAMILIES = ["opt", "llama", "qwen2", "gpt2", "gpt-neox", "bert", "roberta", "bert-prototype", "llama-tied"]

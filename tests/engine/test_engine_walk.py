@@ -17,8 +17,8 @@ from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.trie import Node
 from zorba_ray.model import Block, BlockModel, HeadSpec, build_model, export_weights
 from zorba_ray.model import head as head_module
+from zorba_ray.model.batch import Batch
 from zorba_ray.noise import Direction, combine_reference
-from zorba_ray.tasks.batch import Batch
 
 MU = 1e-2
 PLENTY = 1 << 30

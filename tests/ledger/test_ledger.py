@@ -11,19 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zorba_ray.ledger import (
-    BlockInfo,
     Entry,
-    Header,
     LedgerError,
     LedgerWriter,
-    PrivateStep,
-    SharedStep,
     apply_step,
     ledger_sha256,
     read_ledger,
     replay,
     truncate_ledger,
 )
+from zorba_ray.messages import BlockInfo, Header, PrivateStep, SharedStep
 from zorba_ray.noise import Direction, sample
 
 BLOCKS = (BlockInfo("a", 1, 100), BlockInfo("b", 2, 33), BlockInfo("c", 3, 8))

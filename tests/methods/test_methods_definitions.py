@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from zeroth_toy import BLOCKS, Theta, applied, loss, moved, plan_of, report, run_round, start, z
 
-from zorba_ray.ledger import SharedStep
+from zorba_ray.messages import SharedStep
 from zorba_ray.methods import METHODS
 from zorba_ray.methods.fedkseed import draws
 

@@ -16,15 +16,15 @@ from tiny_models import block_model, make_batch, plain_model, with_keys
 from zorba_ray.allocation import gradient_model
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import LocalConfig, LoraConfig
+from zorba_ray.engine.backward import backward_flops, gradients, saved_bytes
+from zorba_ray.engine.cost import MORE, blank_batch
 from zorba_ray.engine.plain import plain_loss
-from zorba_ray.ledger import TensorStep
+from zorba_ray.engine.shape import model_shape, peak_bytes
+from zorba_ray.messages import Report, RoundPlan, Rule, TensorStep
 from zorba_ray.methods import fedavg, fedit
 from zorba_ray.methods.training import train_locally
 from zorba_ray.model import BlockModel
-from zorba_ray.model.backward import backward_flops, gradients, saved_bytes
-from zorba_ray.model.cost import MORE, blank_batch
-from zorba_ray.model.shape import model_shape, peak_bytes
-from zorba_ray.rounds.plan import Report, RoundPlan, Rule, plan_round
+from zorba_ray.rounds.plan import plan_round
 from zorba_ray.tasks import Batch, epoch_batches
 
 WORDS = [7, 11]

@@ -13,14 +13,15 @@ from zeroth_runs import config_of, ledger_of, run
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.config.validate import ignored
-from zorba_ray.ledger import TensorStep, read_ledger, truncate_ledger
-from zorba_ray.results.schema import EvaluationRecord, RoundRecord
-from zorba_ray.results.stream import table
-from zorba_ray.results.summary import read_summary
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.ledger import read_ledger, truncate_ledger
+from zorba_ray.messages import TensorStep
+from zorba_ray.records.schema import EvaluationRecord, RoundRecord
+from zorba_ray.records.stream import table
 from zorba_ray.rounds.plan import plan_round
-from zorba_ray.rounds.prepare import build_host, prepare
-from zorba_ray.rounds.replay import replayed_model
+from zorba_ray.runs.folder import LEDGER
+from zorba_ray.runs.prepare import build_host, prepare
+from zorba_ray.runs.replay import replayed_model
+from zorba_ray.runs.summary import read_summary
 
 ROOM = "clients.budgets.classes=[{name: all, share: 1, budget: 16 MiB}]"
 METHOD_KEYS = {

@@ -16,10 +16,10 @@ from zorba_ray.config.validate import ignored
 from zorba_ray.ledger import read_ledger
 from zorba_ray.methods import METHODS, method_of, register
 from zorba_ray.methods.zorba import probes
-from zorba_ray.results.schema import RoundRecord
-from zorba_ray.results.stream import table
-from zorba_ray.rounds.folder import LEDGER
-from zorba_ray.rounds.prepare import prepare
+from zorba_ray.records.schema import RoundRecord
+from zorba_ray.records.stream import table
+from zorba_ray.runs.folder import LEDGER
+from zorba_ray.runs.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "configs" / "methods").glob("*.yaml"))

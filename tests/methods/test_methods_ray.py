@@ -10,7 +10,7 @@ from test_methods_presets import example
 from zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.schema import Config
-from zorba_ray.rounds.prepare import prepare
+from zorba_ray.runs.prepare import prepare
 from zorba_ray.runtime.driver import Driver
 from zorba_ray.runtime.launch import answer
 

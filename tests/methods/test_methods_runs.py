@@ -11,14 +11,15 @@ import torch
 from zeroth_runs import config_of, host_of, ledger_of, run
 
 from zorba_ray.engine.plain import plain_loss
-from zorba_ray.ledger import SharedStep, apply_step, read_ledger, replay
+from zorba_ray.ledger import apply_step, read_ledger, replay
+from zorba_ray.messages import SharedStep
 from zorba_ray.methods import METHODS
 from zorba_ray.methods.fedkseed import History, draws
 from zorba_ray.noise import Direction, combine_reference
-from zorba_ray.results.stream import table
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.records.stream import table
 from zorba_ray.rounds.plan import plan_round
-from zorba_ray.rounds.prepare import prepare
+from zorba_ray.runs.folder import LEDGER
+from zorba_ray.runs.prepare import prepare
 from zorba_ray.tasks import make_batch, sample_batch
 
 LOCAL = [

@@ -12,7 +12,6 @@ from zeroth_runs import config_of, host_of, run
 from zeroth_toy import plan_of, run_round, start
 
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import PrivateStep, SharedStep, Step, no_step
 from zorba_ray.ledger.wire import (
     decode_indices,
     decode_private,
@@ -24,12 +23,13 @@ from zorba_ray.ledger.wire import (
     layout_from,
     layout_of,
 )
+from zorba_ray.messages import PrivateStep, SharedStep, Step, no_step
 from zorba_ray.methods.fedkseed import draws, upload
 from zorba_ray.methods.fedspzo import split_of
-from zorba_ray.results.stream import table
-from zorba_ray.rounds.accounting import Protocol, Wire, protocol_of, step_bytes
+from zorba_ray.records.stream import table
 from zorba_ray.rounds.plan import plan_round
-from zorba_ray.rounds.prepare import prepare
+from zorba_ray.runs.prepare import prepare
+from zorba_ray.world.traffic import Protocol, Wire, protocol_of, step_bytes
 
 ROOMY = "clients.budgets.classes=[{name: all, budget: 16 MiB}]"
 

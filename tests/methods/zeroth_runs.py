@@ -9,13 +9,13 @@ from pathlib import Path
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.config.validate import validate
-from zorba_ray.results.schema import EvaluationRecord, RoundRecord
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.rounds.host import Host
 from zorba_ray.rounds.local import LocalBackend
-from zorba_ray.rounds.prepare import Base, build_host, prepare
-from zorba_ray.rounds.prepared import Prepared
-from zorba_ray.rounds.session import Session
+from zorba_ray.runs.folder import LEDGER
+from zorba_ray.runs.prepare import Base, build_host, prepare
+from zorba_ray.runs.prepared import Prepared
+from zorba_ray.runs.session import Session
 
 SMALL = (
     "clients.count=4", "rounds=3", "seed=5", "allocation.plan=cyclic", "clients.batch=4", "task.max_tokens=24",

@@ -9,10 +9,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from zorba_ray.ledger import BlockInfo, Header, Step, apply_step
+from zorba_ray.ledger import apply_step
+from zorba_ray.messages import BlockInfo, Header, Report, RoundPlan, Step
 from zorba_ray.methods import METHODS, ZeroOrder
 from zorba_ray.noise import Direction, combine_reference, sample
-from zorba_ray.rounds.plan import Report, RoundPlan
 
 SEED = 11
 BLOCKS = (BlockInfo("a", 1, 9), BlockInfo("b", 2, 5), BlockInfo("c", 3, 7), BlockInfo("d", 4, 4))

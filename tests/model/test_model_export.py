@@ -104,7 +104,7 @@ def test_minilm_with_label_sentences_beats_chance_before_any_training(shared: Pa
 
     from transformers import AutoTokenizer
 
-    from zorba_ray.tasks.batch import Batch
+    from zorba_ray.model.batch import Batch
 
     folder = str(shared / "models" / "minilm-l6-fp16")
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -13,10 +13,10 @@ from tiny_models import FAMILIES, _configs, block_model, head_of, make_batch, pl
 from torch.utils.flop_counter import FlopCounterMode
 
 from zorba_ray.config.schema import LoraConfig
+from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.model import BlockModel, HeadSpec, ModelSpec, from_module
-from zorba_ray.model.cost import stage_flops
-from zorba_ray.tasks.batch import Batch
+from zorba_ray.model.batch import Batch
 
 
 def written_out(family: str, trainable: str, head: HeadSpec | None = None) -> BlockModel:

@@ -17,10 +17,10 @@ from zorba_ray.allocation import vram_model
 from zorba_ray.engine import CLEAN, FROZEN
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.plain import plain_loss
+from zorba_ray.engine.shape import model_shape
 from zorba_ray.model import BlockModel, build_model, export_weights, save_folder
 from zorba_ray.model.frozen import frozen_of
 from zorba_ray.model.quantise import KINDS, NF4, Bits, matrix_of, quantise, quantised_bytes
-from zorba_ray.model.shape import model_shape
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 NF4_GAP = max(b - a for a, b in pairwise(NF4))

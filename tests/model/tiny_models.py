@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from zorba_ray.config.schema import ModelConfig
 from zorba_ray.model import BlockModel, HeadSpec, ModelSpec, from_module
+from zorba_ray.model.batch import Batch
 from zorba_ray.noise import Direction, Kind, combine_reference
-from zorba_ray.tasks.batch import Batch
 
 VOCABULARY = 61
 _decoder = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,

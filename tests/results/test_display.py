@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zorba_ray.results.display import BARS, Display, duration, last_lines, resume_line, sparkline
-from zorba_ray.results.schema import EvaluationRecord, RoundRecord
-from zorba_ray.results.summary import Summary
+from zorba_ray.config.words import duration
+from zorba_ray.records.schema import EvaluationRecord, RoundRecord
+from zorba_ray.report.display import BARS, Display, last_lines, sparkline
+from zorba_ray.runs.folder import resume_line
+from zorba_ray.runs.summary import Summary
 
 
 def summary(**changes: object) -> Summary:

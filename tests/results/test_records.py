@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zorba_ray.results.schema import SCHEMA, ClientRecord, EvaluationRecord, Record, RoundRecord, to_records, to_table
-from zorba_ray.results.stream import FOLDER, RecordWriter, dataset, read_parts, table, truncate
+from zorba_ray.records.schema import SCHEMA, ClientRecord, EvaluationRecord, Record, RoundRecord, to_records, to_table
+from zorba_ray.records.stream import FOLDER, RecordWriter, dataset, read_parts, table, truncate
 
 REAL = st.floats(allow_nan=False)
 COUNT = st.integers(0, 2**50)

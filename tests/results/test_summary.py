@@ -11,8 +11,8 @@ import pytest
 from zorba_ray import __version__
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.results.schema import EvaluationRecord, RoundRecord, to_table
-from zorba_ray.results.summary import Summary, environment, read_summary, summarise
+from zorba_ray.records.schema import EvaluationRecord, RoundRecord, to_table
+from zorba_ray.runs.summary import Summary, environment, read_summary, summarise
 
 NAMES = {  # scripts of others rely on them
     "version", "name", "seed", "clients", "rounds", "accuracy_first", "accuracy_last", "loss_last", "seconds",

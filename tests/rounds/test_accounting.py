@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zorba_ray.ledger import PrivateStep, SharedStep
-from zorba_ray.rounds.accounting import Protocol, Wire, step_bytes
+from zorba_ray.messages import PrivateStep, SharedStep
+from zorba_ray.world.traffic import Protocol, Wire, step_bytes
 
 
 def shared(round: int, blocks: int, directions: int) -> SharedStep:

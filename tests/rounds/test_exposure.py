@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zorba_ray.rounds.exposure import client_accuracy, exposure_of
+from zorba_ray.runs.exposure import client_accuracy, exposure_of
 from zorba_ray.tasks.examples import Examples, pack
 
 

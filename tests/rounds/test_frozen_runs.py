@@ -11,11 +11,11 @@ import pytest
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import ledger_sha256
+from zorba_ray.messages import Report, RoundPlan
 from zorba_ray.rounds.local import LocalBackend
-from zorba_ray.rounds.plan import Report, RoundPlan
-from zorba_ray.rounds.prepare import build_host, prepare
-from zorba_ray.rounds.replay import replayed_model
-from zorba_ray.rounds.session import Session
+from zorba_ray.runs.prepare import build_host, prepare
+from zorba_ray.runs.replay import replayed_model
+from zorba_ray.runs.session import Session
 
 SMALL = ["rounds=2", "clients.count=4", "zo.directions=2", "task.train_examples=64", "task.test_examples=16",
          "evaluation.every=2",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from zorba_ray.config.load import load_config
-from zorba_ray.rounds.prepare import prepare
+from zorba_ray.runs.prepare import prepare
 
 SMALL = ["clients.count=3", "allocation.plan=cyclic"]
 

@@ -8,10 +8,10 @@ import pytest
 
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
-from zorba_ray.results.schema import EvaluationRecord
+from zorba_ray.records.schema import EvaluationRecord
 from zorba_ray.rounds.local import LocalBackend
-from zorba_ray.rounds.prepare import build_host, prepare
-from zorba_ray.rounds.session import Session
+from zorba_ray.runs.prepare import build_host, prepare
+from zorba_ray.runs.session import Session
 
 
 def evaluations(config: Config, folder: Path) -> list[EvaluationRecord]:

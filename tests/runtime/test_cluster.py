@@ -25,8 +25,8 @@ from ray.actor import ActorMethod
 from ray.cluster_utils import Cluster
 from test_equality import config_of, run_in_process
 
-from zorba_ray.results.schema import RoundRecord
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.records.schema import RoundRecord
+from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runtime.connect import start_driver
 from zorba_ray.runtime.driver import Driver
 from zorba_ray.runtime.launch import answer

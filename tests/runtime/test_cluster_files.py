@@ -13,8 +13,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import zorba_ray
+from zorba_ray.commands.run import main
 from zorba_ray.config.load import load_config
-from zorba_ray.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "configs" / "cluster"

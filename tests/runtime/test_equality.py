@@ -16,15 +16,15 @@ from zorba_ray.allocation import Plan
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
-from zorba_ray.results.schema import RoundRecord
-from zorba_ray.results.stream import table
-from zorba_ray.results.summary import read_summary
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.records.schema import RoundRecord
+from zorba_ray.records.stream import table
 from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.rounds.loop import Diverged
-from zorba_ray.rounds.prepare import build_host, prepare
-from zorba_ray.rounds.replay import replayed_model
-from zorba_ray.rounds.session import Session
+from zorba_ray.runs.folder import LEDGER
+from zorba_ray.runs.prepare import build_host, prepare
+from zorba_ray.runs.replay import replayed_model
+from zorba_ray.runs.session import Session
+from zorba_ray.runs.summary import read_summary
 from zorba_ray.runtime.driver import Driver
 from zorba_ray.runtime.launch import answer
 from zorba_ray.runtime.pool import Pool

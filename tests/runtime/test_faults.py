@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import LedgerWriter, Step, read_ledger
-from zorba_ray.results.stream import table
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.ledger import LedgerWriter, read_ledger
+from zorba_ray.messages import Report, RoundPlan, Step
+from zorba_ray.records.stream import table
 from zorba_ray.rounds.local import LocalBackend
-from zorba_ray.rounds.plan import Report, RoundPlan
-from zorba_ray.rounds.prepare import build_host, prepare
-from zorba_ray.rounds.session import Session
+from zorba_ray.runs.folder import LEDGER
+from zorba_ray.runs.prepare import build_host, prepare
+from zorba_ray.runs.session import Session
 from zorba_ray.runtime import driver as driver_module
 from zorba_ray.runtime import launch
 from zorba_ray.runtime.client import ClientActor

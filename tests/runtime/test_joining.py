@@ -19,7 +19,7 @@ import pytest
 import ray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runtime.connect import connect
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -14,7 +14,7 @@ import transformers
 from zorba_ray.config.load import load_config
 from zorba_ray.ledger import read_ledger
 from zorba_ray.model.load import EMBEDDED
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runtime.driver import Driver
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from zorba_ray.commands.run import main
 from zorba_ray.ledger import read_ledger
-from zorba_ray.run import main
 
 TINY = [
     "clients.count=3", "clients.batch=2", "rounds=60", "zo.directions=2", "allocation.plan=cyclic",

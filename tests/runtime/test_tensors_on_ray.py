@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_equality import run_in_process, run_on_ray
 
-from zorba_ray.rounds.replay import replayed_model
+from zorba_ray.runs.replay import replayed_model
 
 pytestmark = pytest.mark.ray
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from zorba_ray.study import main
+from zorba_ray.commands.study import main
 
 STUDY = """
 name: small

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zorba_ray.results.schema import ClientRecord, EvaluationRecord, RoundRecord, to_table
+from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord, to_table
 from zorba_ray.studies.carry import Carried
 from zorba_ray.studies.collect import curve_of
 from zorba_ray.studies.plan import cells, final_runs, sweep_runs

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from zorba_ray.report.study_tables import at_equal, budget_of, notes_table
 from zorba_ray.studies.choose import Choice
 from zorba_ray.studies.collect import Comparison, Result
 from zorba_ray.studies.plan import cells, final_runs
 from zorba_ray.studies.spec import Arm, Study
-from zorba_ray.studies.tables import at_equal, budget_of, notes_table
 
 PRESETS = {"zo": "methods/decomfl", "longer": "methods/decomfl", "fo": "methods/fedavg"}
 

@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from zorba_ray.messages import MEAN, Rule
 from zorba_ray.methods.average import average
-from zorba_ray.rounds.plan import MEAN, Rule
 
 MEDIAN = Rule("median")
 VALUES = st.integers(1, 12).flatmap(

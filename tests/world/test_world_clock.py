@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zorba_ray.allocation.budgets import client_budgets
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config
+from zorba_ray.world.budgets import client_budgets
 from zorba_ray.world.clock import Fleet, close_round, fleet_of
 
 TIMES = st.lists(st.one_of(st.floats(0, 100), st.just(np.inf)), max_size=12).map(np.array)

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config, FaultsConfig
-from zorba_ray.ledger import CombinedStep, SharedStep
+from zorba_ray.messages import CombinedStep, Report, SharedStep
 from zorba_ray.methods import METHODS
-from zorba_ray.rounds.plan import Report, plan_round
+from zorba_ray.rounds.plan import plan_round
 from zorba_ray.world.faults import is_finite, liars, lie, outliers
 from zorba_ray.world.step import step_of
 from zorba_ray.world.world import Chosen, Judged, Pending

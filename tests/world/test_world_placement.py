@@ -9,7 +9,7 @@ import ray
 from world_settings import EVERYTHING, SMALL, run
 
 from zorba_ray.config.load import load_config
-from zorba_ray.rounds.folder import LEDGER
+from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runtime.driver import Driver
 from zorba_ray.runtime.launch import answer
 

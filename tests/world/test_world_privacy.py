@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config
-from zorba_ray.rounds.plan import Report
+from zorba_ray.messages import Report
 from zorba_ray.world.privacy import accountant_of, noise_mixing, private_average
 
 PRIVATE = ["privacy.noise=1.5", "privacy.clip=2", "step.weights=equal", "clients.count=8"]

@@ -9,15 +9,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zorba_ray.allocation.budgets import client_budgets
 from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.config.validate import validate
-from zorba_ray.ledger import Step
+from zorba_ray.messages import Report, Step
 from zorba_ray.methods import METHODS
-from zorba_ray.rounds.accounting import Wire, protocol_of
-from zorba_ray.rounds.plan import Report, plan_round
+from zorba_ray.rounds.plan import plan_round
+from zorba_ray.world.budgets import client_budgets
 from zorba_ray.world.step import step_of
+from zorba_ray.world.traffic import Wire, protocol_of
 from zorba_ray.world.world import Judged, World
 
 N, L, ROUNDS = 7, 3, 8

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from zorba_ray.config.load import load_config
-from zorba_ray.results.schema import RoundRecord
-from zorba_ray.results.stream import table
-from zorba_ray.results.summary import Summary
+from zorba_ray.records.schema import RoundRecord
+from zorba_ray.records.stream import table
 from zorba_ray.rounds.local import LocalBackend
-from zorba_ray.rounds.prepare import build_host, prepare
-from zorba_ray.rounds.session import Session
+from zorba_ray.runs.prepare import build_host, prepare
+from zorba_ray.runs.session import Session
+from zorba_ray.runs.summary import Summary
 
 SMALL = [
     "clients.count=6", "rounds=6", "zo.directions=2", "seed=3", "allocation.plan=cyclic",

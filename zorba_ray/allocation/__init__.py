@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from zorba_ray.allocation.alternatives import NAMES, alternative
 from zorba_ray.allocation.bound import Bound
-from zorba_ray.allocation.budgets import Budgets, client_budgets
 from zorba_ray.allocation.feasibility import exactly
 from zorba_ray.allocation.instance import Instance, instance_from
 from zorba_ray.allocation.lexicographic import solve
-from zorba_ray.allocation.memory import ModelShape, VramModel, gradient_model, textbook, vram_model
 from zorba_ray.allocation.plan import Level, Plan, describe, rotated
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
+from zorba_ray.engine.memory import ModelShape, VramModel, gradient_model, textbook, vram_model
+from zorba_ray.world.budgets import Budgets, client_budgets
 
 __all__ = [
     "NAMES", "Bound", "Budgets", "Instance", "Level", "ModelShape", "Plan", "VramModel", "alternative",

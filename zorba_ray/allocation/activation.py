@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.allocation.instance import Instance
-from zorba_ray.allocation.memory import Floats, VramModel
 from zorba_ray.allocation.solver import Linear, Program, weighted
+from zorba_ray.engine.memory import Floats, VramModel
 
 WHOLE = 50  # counts of larger units are reals: whole numbers would change less than dealing them out does
 

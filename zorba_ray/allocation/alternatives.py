@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.allocation.instance import Instance
-from zorba_ray.allocation.memory import Matrix
+from zorba_ray.engine.memory import Matrix
 from zorba_ray.noise import Domain, generator
 
 NAMES = ("full", "random", "cyclic", "greedy", "top", "bottom", "one_each")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.allocation.instance import Instance
-from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.participation import participation
+from zorba_ray.engine.memory import Floats, Matrix
 
 Powers = Floats | list[Floats]  # four arrays, of the powers 0 to 3 of the weights
 KAPPA = {"gaussian": 1.0, "rademacher": -1.0}  # fourth moment less two: the 1/d_l correction

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from zorba_ray.allocation.activation import Activation
 from zorba_ray.allocation.bound import Bound
-from zorba_ray.allocation.memory import Matrix
 from zorba_ray.allocation.state import Groups
+from zorba_ray.engine.memory import Matrix
 
 
 def deal(activation: Activation, counts: NDArray[np.float64], bound: Bound, groups: Groups) -> Matrix:

@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 
 from zorba_ray.allocation.bound import Bound, Sums
-from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.tables import all_patterns
+from zorba_ray.engine.memory import Floats, Matrix
 
 CHUNK = 4096
 

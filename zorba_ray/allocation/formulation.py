@@ -17,11 +17,11 @@ import numpy as np
 from zorba_ray.allocation.activation import Activation, Compute, add_activation
 from zorba_ray.allocation.bound import Bound
 from zorba_ray.allocation.dealing import deal
-from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.relaxation import Relaxation, add_relaxation
 from zorba_ray.allocation.solver import Linear, Program, weighted
 from zorba_ray.allocation.state import Groups
 from zorba_ray.allocation.tables import add_tables, all_patterns, table_size
+from zorba_ray.engine.memory import Floats, Matrix
 
 TABLE_COLUMNS = 2500  # Φ by tables up to this many columns
 PATTERN_COLUMNS = 2000

@@ -9,9 +9,9 @@ import numpy as np
 
 from zorba_ray.allocation.alternatives import Filler
 from zorba_ray.allocation.bound import Bound
-from zorba_ray.allocation.memory import Matrix
 from zorba_ray.allocation.search import Search, repair
 from zorba_ray.allocation.state import Groups, State
+from zorba_ray.engine.memory import Matrix
 from zorba_ray.noise import Domain, generator
 
 

@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation.budgets import Budgets
-from zorba_ray.allocation.memory import STATE, Floats, Matrix, ModelShape, VramModel, gradient_model, vram_model
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import FIRST_ORDER, AllocationConfig, Config
+from zorba_ray.engine.memory import STATE, Floats, Matrix, ModelShape, VramModel, gradient_model, vram_model
 from zorba_ray.methods.split import Split
+from zorba_ray.world.budgets import Budgets
 from zorba_ray.world.participation import typical
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -16,12 +16,12 @@ from zorba_ray.allocation.feasibility import check, explain
 from zorba_ray.allocation.formulation import Formulation, formulate
 from zorba_ray.allocation.improve import Improver, within
 from zorba_ray.allocation.instance import Instance
-from zorba_ray.allocation.memory import Floats, Matrix
 from zorba_ray.allocation.plan import Level, Plan, describe
 from zorba_ray.allocation.solver import NODES, Solved
 from zorba_ray.allocation.state import State, groups_of_rows, make_groups
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
+from zorba_ray.engine.memory import Floats, Matrix
 
 GROUPS = 5  # per block: rows that the search handles at once; fewer clients than twice that are searched one by one
 LEAST_GROUPS = 160

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation.memory import Floats
+from zorba_ray.engine.memory import Floats
 
 
 def participation(clients: int, taking_part: int) -> tuple[Floats, Floats, Floats]:

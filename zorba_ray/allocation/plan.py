@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.allocation.bound import Bound
 from zorba_ray.allocation.instance import Instance
-from zorba_ray.allocation.memory import Floats, Matrix
+from zorba_ray.engine.memory import Floats, Matrix
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation.memory import Floats
 from zorba_ray.allocation.state import State
+from zorba_ray.engine.memory import Floats
 
 TINY = 1e-10  # relative gain below which a move is no gain
 

@@ -11,7 +11,7 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation.memory import Floats
+from zorba_ray.engine.memory import Floats
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.allocation.bound import Bound, Powers
-from zorba_ray.allocation.memory import Floats, Matrix
+from zorba_ray.engine.memory import Floats, Matrix
 
 
 @dataclass(frozen=True)

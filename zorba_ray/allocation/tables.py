@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from zorba_ray.allocation.activation import Activation
 from zorba_ray.allocation.bound import Bound
-from zorba_ray.allocation.memory import Matrix
 from zorba_ray.allocation.solver import Linear, Program, weighted
+from zorba_ray.engine.memory import Matrix
 
 
 def table_size(clients: int, blocks: int) -> int:

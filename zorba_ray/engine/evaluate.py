@@ -13,8 +13,8 @@ from zorba_ray.engine import trie
 from zorba_ray.engine.version import Path
 from zorba_ray.engine.walk import Observer, walk
 from zorba_ray.model import BlockModel
+from zorba_ray.model.batch import Batch
 from zorba_ray.noise import Kind
-from zorba_ray.tasks.batch import Batch
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from zorba_ray.model import BlockModel
-from zorba_ray.tasks.batch import Batch
+from zorba_ray.model.batch import Batch
 
 
 def plain_loss(model: BlockModel, batch: Batch) -> Tensor:

@@ -9,8 +9,8 @@ import numpy as np
 
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.model import BlockModel, build_model, export_weights
+from zorba_ray.model.batch import Batch
 from zorba_ray.noise import Direction, Kind
-from zorba_ray.tasks.batch import Batch
 
 ENOUGH = 0.98  # correlation below which a run is warned about
 

@@ -11,9 +11,9 @@ from zorba_ray.engine.materialise import Showing
 from zorba_ray.engine.trie import Forest, Node, Visit
 from zorba_ray.engine.version import Version
 from zorba_ray.model import BlockModel
+from zorba_ray.model.batch import Batch
 from zorba_ray.model.forward import Context
 from zorba_ray.noise import Kind
-from zorba_ray.tasks.batch import Batch
 
 MANY = 3  # batches that must meet a version before packing its matrices pays
 

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.ledger.step import CombinedStep, PrivateStep, SharedStep, Step, TensorStep
 from zorba_ray.ledger.tensors import FOLDER, TensorFile, remove_tensors, write_tensors
-from zorba_ray.noise import Kind
+from zorba_ray.messages import BlockInfo, CombinedStep, Header, PrivateStep, SharedStep, Step, TensorStep
 
 FORMAT = 1
 OPTIONAL = {"pool": "<i4", "amplitudes": "<f4", "drawn": "<i4"}  # arrays [J] that some shared steps have
@@ -29,26 +28,6 @@ OPTIONAL = {"pool": "<i4", "amplitudes": "<f4", "drawn": "<i4"}  # arrays [J] th
 
 class LedgerError(ConfigError):
     """The ledger on disk cannot be trusted."""
-
-
-@dataclass(frozen=True)
-class BlockInfo:
-    """What a reader must know of a block: its column is its place in the header's list."""
-
-    name: str
-    noise_id: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the entries refer to: the base (by digest), the blocks, and how a direction becomes numbers."""
-
-    method: str
-    seed: int
-    noise: Kind
-    base_sha256: str
-    blocks: tuple[BlockInfo, ...]
 
 
 @dataclass(frozen=True)

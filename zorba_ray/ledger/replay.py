@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from zorba_ray.ledger.file import Header
-from zorba_ray.ledger.step import Step, TensorStep
+from zorba_ray.messages import Header, Step, TensorStep
 from zorba_ray.noise import combine
 
 if TYPE_CHECKING:

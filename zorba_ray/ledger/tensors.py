@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.messages import Vectors
 
 FOLDER = "tensors"
-Vectors = Mapping[int, NDArray[np.float32]]  # by block (column of the allocation)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.ledger.step import PrivateStep, SharedStep
+from zorba_ray.messages import PrivateStep, SharedStep
 
 NUMBER = 4  # bytes of a float32
 

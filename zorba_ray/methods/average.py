@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.rounds.plan import MEAN, Rule
+from zorba_ray.messages import MEAN, Rule
 
 Floats = NDArray[np.float64]
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.ledger.step import TensorStep
+from zorba_ray.messages import MEAN, Report, RoundPlan, TensorStep
 from zorba_ray.methods.average import average
 from zorba_ray.methods.method import Row, Update
-from zorba_ray.rounds.plan import MEAN, Report, RoundPlan
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel

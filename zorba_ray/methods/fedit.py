@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.ledger.step import TensorStep
+from zorba_ray.messages import Layout, Report, RoundPlan, TensorStep
 from zorba_ray.methods import fedavg
 from zorba_ray.methods.method import Row, Update
-from zorba_ray.rounds.plan import Layout, Report, RoundPlan
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.engine import Path
-from zorba_ray.ledger.step import CombinedStep, SharedStep, Step
+from zorba_ray.messages import CombinedStep, Report, RoundPlan, SharedStep, Step
 from zorba_ray.methods import zorba
 from zorba_ray.methods.average import block_coefficients
 from zorba_ray.noise import Direction, Domain, generator
-from zorba_ray.rounds.plan import Report, RoundPlan
 
 Floats = NDArray[np.float64]
 

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.engine import CLEAN, Path
-from zorba_ray.ledger.step import SharedStep, Step
+from zorba_ray.messages import Report, RoundPlan, SharedStep, Step
 from zorba_ray.methods.average import block_coefficients
 from zorba_ray.methods.split import FIRST, SECOND, Split
-from zorba_ray.rounds.plan import Report, RoundPlan
 
 
 def split_of(plan: RoundPlan) -> Split:

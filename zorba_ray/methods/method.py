@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.engine import Path
-from zorba_ray.ledger.step import Step
-from zorba_ray.rounds.plan import Layout, Report, RoundPlan
+from zorba_ray.messages import Layout, Report, RoundPlan, Step
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel

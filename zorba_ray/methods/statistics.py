@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.engine import CLEAN, Path
-from zorba_ray.ledger.step import Step
-from zorba_ray.rounds.plan import Report, RoundPlan
+from zorba_ray.messages import Report, RoundPlan, Step
 
 
 def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Path, ...]:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from zorba_ray.config.schema import LocalConfig
+from zorba_ray.engine.backward import backward_flops, gradients
+from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.plain import plain_loss
+from zorba_ray.messages import Layout, RoundPlan
 from zorba_ray.methods.method import Row, Update
 from zorba_ray.model import Block, BlockModel
-from zorba_ray.model.backward import backward_flops, gradients
-from zorba_ray.model.cost import stage_flops
-from zorba_ray.rounds.plan import Layout, RoundPlan
 from zorba_ray.tasks import Batch
 
 

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.engine import CLEAN, Path
-from zorba_ray.ledger.step import PrivateStep, SharedStep, Step
+from zorba_ray.messages import PrivateStep, Report, RoundPlan, SharedStep, Step
 from zorba_ray.methods.average import block_coefficients
 from zorba_ray.noise import Direction
-from zorba_ray.rounds.plan import Report, RoundPlan
 
 
 def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Path, ...]:

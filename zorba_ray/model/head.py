@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zorba_ray.model.batch import Batch
 from zorba_ray.model.forward import replaced_forwards, run_chain, run_injected
 from zorba_ray.model.lowbits import linear
 from zorba_ray.model.spec import HeadSpec
 from zorba_ray.model.structure import Parts, output_of
-from zorba_ray.tasks.batch import Batch
 
 LOGIT_BYTES = 64 << 20  # a vocabulary product is done in slices of positions of at most this many bytes
 PROTOTYPE_SCALE = 20.0

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import ModelConfig
 from zorba_ray.model.adapters import is_adapter
+from zorba_ray.model.batch import Batch
 from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch, move_block
 from zorba_ray.model.forward import Context, run_layer, run_stem
 from zorba_ray.model.frozen import freeze, frozen_of, move
@@ -24,7 +25,6 @@ from zorba_ray.model.prove import prove_head
 from zorba_ray.model.quantise import few_bits
 from zorba_ray.model.spec import ModelSpec
 from zorba_ray.model.structure import Parts, config_of, find_parts, parameters_of, probe_batch
-from zorba_ray.tasks.batch import Batch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.allocation import Instance, Plan, make_plan, rotated
 from zorba_ray.config.schema import Config
-from zorba_ray.rounds.folder import ALLOCATION, STATISTICS
-from zorba_ray.rounds.plan import Report
+from zorba_ray.messages import Report, RoundPlan
 from zorba_ray.rounds.statistics import Statistics, estimate, probe_plans
 
-if TYPE_CHECKING:
-    from zorba_ray.rounds.loop import Backend
+Probe = Callable[[RoundPlan, NDArray[np.bool_]], list[Report]]  # a round's reports, from its plan and a [N, L]
 
 
 @dataclass(frozen=True)
@@ -31,16 +27,13 @@ class Allocated:
 
 
 class Allocator:
-    """Which clients have which blocks in a round. Plans of a resumed run come from its folder, not from a solver."""
+    """Which clients have which blocks in a round. `plans` of a resumed run are those that it had, by the round from
+    which each holds: no solver decides them again."""
 
-    def __init__(self, config: Config, instance: Instance, folder: Path | None = None):
+    def __init__(self, config: Config, instance: Instance, plans: Mapping[int, Plan] | None = None):
         self.config = config
         self.instance = instance
-        self.plans: dict[int, Plan] = {}
-        if folder is not None:
-            for path in sorted(folder.glob(f"{Path(ALLOCATION).stem}*.json")):
-                start = int(path.stem.partition("-")[2] or 0)
-                self.plans[start] = Plan.from_json(json.loads(path.read_text(encoding="utf-8")))
+        self.plans: dict[int, Plan] = dict(plans or {})
 
     def is_due(self, round: int) -> bool:
         """Whether the plan of this round is still to be solved."""
@@ -61,13 +54,13 @@ class Allocator:
         instance = self.instance
         return Statistics(instance.gradient, instance.batch_variance, instance.client_variance, instance.smoothness)
 
-    def allocate(self, round: int, backend: Backend) -> Allocated:
+    def allocate(self, round: int, probe: Probe) -> Allocated:
         """Solve for this round, with statistics estimated at the current weights where that is asked."""
         reports: list[Report] = []
         if self.config.allocation.statistics == "estimated":
             everything = np.ones((self.instance.clients, self.instance.blocks), dtype=np.bool_)
             plans = probe_plans(self.config, round)
-            answers = [backend.probe(plan, everything) for plan in plans]
+            answers = [probe(plan, everything) for plan in plans]
             statistics = estimate(plans, answers, self.instance.clients, self.instance.sizes)
             reports = [report for answer in answers for report in answer]
         else:
@@ -93,15 +86,3 @@ class Allocator:
         if self.config.allocation.rotate:
             return rotated(matrix, self.instance.class_of, round)
         return matrix
-
-
-def store(allocated: Allocated, folder: Path) -> None:
-    """Write a plan and its statistics into the run folder: what a resumed run and the report read."""
-    suffix = f"-{allocated.round:06d}" if allocated.round else ""
-    path = folder / f"{Path(ALLOCATION).stem}{suffix}.json"
-    statistics = {name: values.tolist() for name, values in vars(allocated.statistics).items()}
-    body = {"round": allocated.round, "estimated": bool(allocated.reports)} | statistics
-    (folder / STATISTICS.format(suffix)).write_text(json.dumps(body), encoding="utf-8")
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(allocated.plan.to_json()), encoding="utf-8")
-    temporary.replace(path)

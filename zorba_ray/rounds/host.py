@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN, Path, count_edges
+from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.evaluate import Work, evaluate
-from zorba_ray.ledger import Header, Step, apply_step
+from zorba_ray.ledger import apply_step
 from zorba_ray.ledger.wire import dense_bytes
+from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally
 from zorba_ray.methods import METHODS, FirstOrder, ZeroOrder, method_of
 from zorba_ray.model import BlockModel
-from zorba_ray.model.cost import stage_flops
-from zorba_ray.rounds.plan import MEAN, Report, RoundPlan
-from zorba_ray.rounds.tally import Tally
 from zorba_ray.tasks import Batch, Task, epoch_batches, make_batch, sample_batch
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.ledger import Step
+from zorba_ray.messages import Report, RoundPlan, Step, Tally, add_tallies, slices
 from zorba_ray.rounds.host import Host
-from zorba_ray.rounds.plan import Report, RoundPlan
-from zorba_ray.rounds.tally import Tally, add_tallies, slices
 
 
 class LocalBackend:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import Entry, LedgerWriter, Step, read_ledger
+from zorba_ray.ledger import Entry, LedgerWriter, read_ledger
+from zorba_ray.messages import Report, RoundPlan, Step, Tally
 from zorba_ray.methods import method_of
 from zorba_ray.methods.fedkseed import History
 from zorba_ray.rounds.allocator import Allocated, Allocator
-from zorba_ray.rounds.plan import Report, RoundPlan, plan_round
-from zorba_ray.rounds.tally import Tally
+from zorba_ray.rounds.plan import plan_round
 from zorba_ray.world.step import step_of
 from zorba_ray.world.world import Diverged, Judged, World
 
@@ -71,20 +72,21 @@ def train(
     """
     method = method_of(config)
     history = None
+    plan_of = partial(plan_round, config)
     if config.method == "fedkseed" and config.pool.draw == "pro":
         history = History(config.pool.size, (entry.step for entry in read_ledger(ledger.path).entries))
     if is_due(config, ledger.rounds) and ledger.rounds not in evaluated:
         yield _evaluated(ledger.rounds, backend.evaluate())
     for t in range(ledger.rounds, config.rounds):
         if allocator.is_due(t):
-            yield allocator.allocate(t, backend)
+            yield allocator.allocate(t, backend.probe)
         chosen = world.begin(t)
         plan = plan_round(config, t, chosen.reporting, history.chances() if history else None)
         judged = world.judge(chosen, backend.probe(plan, allocator.active_in(t)) if chosen.reporting else [])
         loss = mean_loss(judged.counted, weights)
         first_loss = loss if first_loss is None and judged.counted else first_loss
         _refuse_divergence(config, t, loss, first_loss)
-        step = step_of(config, judged, plan, method.step, allocator.active_in, weights)
+        step = step_of(config, judged, plan, method.step, allocator.active_in, plan_of, weights)
         step = ledger.append(Entry(step, loss)).step
         world.end(judged, step)
         if history:

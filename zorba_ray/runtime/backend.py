@@ -7,9 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.ledger import Step
-from zorba_ray.rounds.plan import Report, RoundPlan, nothing_from
-from zorba_ray.rounds.tally import Tally, add_tallies, slices
+from zorba_ray.messages import Report, RoundPlan, Step, Tally, add_tallies, nothing_from, slices
 from zorba_ray.runtime.packing import deal_work
 from zorba_ray.runtime.pool import Member, Pool
 

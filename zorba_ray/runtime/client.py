@@ -12,15 +12,13 @@ import ray
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import Step
-from zorba_ray.rounds.plan import Report, RoundPlan, nothing_from
-from zorba_ray.rounds.tally import Tally
+from zorba_ray.messages import Report, RoundPlan, Step, Tally, nothing_from
 from zorba_ray.runtime.metrics import Memory
 from zorba_ray.runtime.packing import Standing
 
 if TYPE_CHECKING:
-    from zorba_ray.rounds.prepare import Base
-    from zorba_ray.rounds.prepared import Outline
+    from zorba_ray.runs.prepare import Base
+    from zorba_ray.runs.prepared import Outline
 
 
 class ClientActor:
@@ -31,7 +29,7 @@ class ClientActor:
         import torch
         import transformers.modeling_utils  # noqa: F401
 
-        import zorba_ray.rounds.prepare  # noqa: F401
+        import zorba_ray.runs.prepare  # noqa: F401
 
         torch.set_num_threads(threads)
         self._device, self._caps, self._context = device, caps, context
@@ -40,14 +38,14 @@ class ClientActor:
 
     def read(self, config: Config) -> tuple[Base, Outline]:
         """Model and data of the run, read by one actor for all: the base stays in the object store."""
-        from zorba_ray.rounds.prepare import read
+        from zorba_ray.runs.prepare import read
 
         return read(config)
 
     def setup(self, base: Base, offloads: bool) -> Standing:
         """Build the model from the weights in the object store. With `offloads`, blocks that a client does not tune
         stay in host memory."""
-        from zorba_ray.rounds.prepare import build_host
+        from zorba_ray.runs.prepare import build_host
 
         blocks = range(len(base.header.blocks)) if offloads else ()
         self._host, self._offloads = build_host(base, self._device, blocks), offloads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import FIRST_ORDER, Config
-from zorba_ray.results.schema import EvaluationRecord, RoundRecord
-from zorba_ray.results.summary import Summary
+from zorba_ray.records.schema import EvaluationRecord, RoundRecord
+from zorba_ray.runs.summary import Summary
 
 BREATH = 0.25  # seconds of rounds between two answers to the front end; rounds never wait for it
 
@@ -47,8 +47,8 @@ class Driver:
         self.placement = place(self.config, [int(budget) for budget in budgets.bytes])
         pool = Pool.launch(self.placement.slots, self.placement.start, self.config)
 
-        from zorba_ray.rounds.prepared import allocated
-        from zorba_ray.rounds.session import Session
+        from zorba_ray.runs.prepared import allocated
+        from zorba_ray.runs.session import Session
         from zorba_ray.runtime.backend import RayBackend
         from zorba_ray.runtime.metrics import Metrics
 
@@ -89,10 +89,11 @@ class Driver:
                     break
         return happened
 
-    def finish(self, interrupted: bool, stopped: str, seconds: float) -> Summary:
-        """Close everything, write summary and report."""
-        from zorba_ray.results.report import write_report
-        from zorba_ray.results.summary import environment
+    def finish(
+        self, interrupted: bool, stopped: str, seconds: float, report: Callable[[Path], object] | None = None
+    ) -> Summary:
+        """Close everything and write the summary; `report` then makes of the folder what people read."""
+        from zorba_ray.runs.summary import environment
 
         self.session.notes += self.backend.pool.faults
         with writing_to(self.folder):
@@ -104,7 +105,8 @@ class Driver:
                 interrupted=interrupted,
                 stopped=stopped,
             )
-            write_report(self.folder)
+            if report is not None:
+                report(self.folder)
         return summary
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from zorba_ray.results.schema import EvaluationRecord, RoundRecord
+from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 
 SECONDS = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]  # upper ends of the histogram's bins
 PAGE = os.sysconf("SC_PAGE_SIZE")

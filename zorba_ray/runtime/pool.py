@@ -23,12 +23,12 @@ from ray.exceptions import (
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import Step
+from zorba_ray.messages import Step
 from zorba_ray.runtime.launch import alive_nodes, answer
 from zorba_ray.runtime.packing import Slot, Standing
 
 if TYPE_CHECKING:
-    from zorba_ray.rounds.prepared import Outline
+    from zorba_ray.runs.prepared import Outline
 
 PATIENCE = 3  # failures of one piece of work, or starts of one slot, after which the run stops
 GLANCE = 5.0  # seconds between looks at the cluster while an actor that should start does not

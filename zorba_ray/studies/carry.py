@@ -47,10 +47,10 @@ def simulate(config: Config, folder: Path, device: str) -> tuple[str, str]:
     """Status and message of a run."""
     import torch
 
-    from zorba_ray.results.summary import environment
     from zorba_ray.rounds.local import LocalBackend
-    from zorba_ray.rounds.prepare import build_host, prepare
-    from zorba_ray.rounds.session import Session
+    from zorba_ray.runs.prepare import build_host, prepare
+    from zorba_ray.runs.session import Session
+    from zorba_ray.runs.summary import environment
     from zorba_ray.world.world import Diverged
 
     torch.set_num_threads(1)

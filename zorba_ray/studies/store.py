@@ -12,9 +12,9 @@ import yaml  # type: ignore[import-untyped]
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
-from zorba_ray.results.schema import EvaluationRecord, to_records
-from zorba_ray.results.stream import table
-from zorba_ray.rounds.folder import CONFIG
+from zorba_ray.records.schema import EvaluationRecord, to_records
+from zorba_ray.records.stream import table
+from zorba_ray.runs.folder import CONFIG
 from zorba_ray.studies.carry import Carried
 from zorba_ray.studies.choose import Choice, Tried, choose
 from zorba_ray.studies.plan import Cell, Run, sweep_runs

@@ -1,6 +1,6 @@
 """Data, prompts, labels and shards."""
 
-from zorba_ray.tasks.batch import Batch
+from zorba_ray.model.batch import Batch
 from zorba_ray.tasks.batches import epoch_batches, make_batch, sample_batch
 from zorba_ray.tasks.examples import Examples, Task, TaskKind
 from zorba_ray.tasks.load import load_task

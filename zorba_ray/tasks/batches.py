@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zorba_ray.model.batch import Batch
 from zorba_ray.noise import Domain, generator
-from zorba_ray.tasks.batch import Batch
 from zorba_ray.tasks.examples import Examples, Task
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation.budgets import Budgets
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config, Device
+from zorba_ray.world.budgets import Budgets
 from zorba_ray.world.streams import Stream, world
 
 Floats = NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config, FaultsConfig
-from zorba_ray.rounds.plan import Report
+from zorba_ray.messages import Report
 from zorba_ray.world.streams import Stream, world
 
 Scalars = NDArray[np.float32]

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_clients
+from zorba_ray.messages import Report
 from zorba_ray.methods.average import clipped
 from zorba_ray.noise import Domain, generator
-from zorba_ray.rounds.plan import Report
 from zorba_ray.world.participation import wanted
 
 Floats = NDArray[np.float64]

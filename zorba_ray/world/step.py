@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import CombinedStep, PrivateStep, SharedStep, Step, no_step
-from zorba_ray.rounds.plan import Report, RoundPlan, plan_round
+from zorba_ray.messages import CombinedStep, PrivateStep, Report, RoundPlan, SharedStep, Step, no_step
 from zorba_ray.world.privacy import private_average
 from zorba_ray.world.world import Judged
 
@@ -24,12 +23,13 @@ def step_of(
     plan: RoundPlan,
     make: MakeStep,
     active_in: Callable[[int], NDArray[np.bool_]],
+    plan_of: Callable[[int], RoundPlan],
     weights: Floats,
 ) -> Step:
     """The round's step: of the counted reports, with late ones of earlier rounds along the directions of their own.
 
-    `active_in` gives a round's a [N, L]. Part k of a combined step has the share `Σ_{n∈k∩A_l} w_n / Σ_{all n∈A_l} w_n`
-    of block l, A_l being that of each report's own round.
+    `active_in` gives a round's a [N, L], `plan_of` its plan. Part k of a combined step has the share
+    `Σ_{n∈k∩A_l} w_n / Σ_{all n∈A_l} w_n` of block l, A_l being that of each report's own round.
     """
     active = active_in(plan.round)
     if config.privacy.noise > 0:
@@ -50,7 +50,7 @@ def step_of(
     for origin in sorted(groups):
         members = sorted(groups[origin], key=lambda report: report.client)
         rows = active_in(origin)
-        made = make(replace(plan_round(config, origin), lr=plan.lr), members, rows, weights)
+        made = make(replace(plan_of(origin), lr=plan.lr), members, rows, weights)
         assert isinstance(made, SharedStep | PrivateStep), "only steps along directions can be late"
         parts.append(replace(made, round=plan.round, origin=origin))
         total = np.zeros(rows.shape[1])

@@ -15,16 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation.budgets import Budgets
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import Step
-from zorba_ray.rounds.accounting import Wire
-from zorba_ray.rounds.plan import Report
+from zorba_ray.messages import Report, Step
 from zorba_ray.world.availability import Availability
+from zorba_ray.world.budgets import Budgets
 from zorba_ray.world.clock import close_round, fleet_of
 from zorba_ray.world.faults import is_finite, liars, lie, outliers
 from zorba_ray.world.participation import choose, dropped
+from zorba_ray.world.traffic import Wire
 
 Floats = NDArray[np.float64]
 

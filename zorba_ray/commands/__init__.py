@@ -1,0 +1,1 @@
+"""The commands, thin: they read a line, call the rooms, and print."""

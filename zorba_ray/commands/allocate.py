@@ -1,0 +1,121 @@
+"""`python -m zorba_ray.allocate [CONFIG] [key=value …]`: solve and explain a run's allocation without running it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from zorba_ray.allocation import NAMES, Bound, Instance, Plan, alternative, describe, make_plan
+from zorba_ray.commands.entry import enter
+from zorba_ray.commands.line import Command, Flag, Program
+from zorba_ray.config.load import load_config
+from zorba_ray.config.schema import Config
+from zorba_ray.config.validate import validate
+
+ALLOCATE = Program(
+    "python -m zorba_ray.allocate",
+    "Solve a run's allocation and explain it: tables on the screen, the matrix as Parquet and JSON, and a picture, in "
+    "the folder `out` (or runs/NAME-allocation-TIME).",
+    (Flag("--frontier", "sweep ε and draw the bound against VRAM, with the simple plans on it"),),
+    (
+        ("", "the embedded default"),
+        ("opt125m_sst2 clients.count=1000 'allocation.epsilon=[0,0,0]'", "another config and other values"),
+        ("--frontier", "also the frontier"),
+    ),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit status."""
+    return enter(ALLOCATE, argv, allocate)
+
+
+def allocate(command: Command) -> int:
+    config = load_config(command.config_path, command.overrides, command.more)
+    validate(config)
+    explain(config, instance_of(config), "--frontier" in command.flags)
+    return 0
+
+
+def instance_of(config: Config) -> Instance:
+    """The allocation problem that a run with this config would solve."""
+    from zorba_ray.runs.prepare import load_problem
+
+    return load_problem(config).instance
+
+
+def explain(config: Config, instance: Instance, with_frontier: bool) -> Path:
+    """Solve, print, write; the folder."""
+    from zorba_ray.report.allocation_tables import alternatives_table, blocks_table, bought, classes_table, levels_table
+
+    plan = make_plan(instance, config.allocation, config.seed)
+    bound = Bound(instance)
+    others = [describe(name, alternative(name, instance, config.seed), bound) for name in NAMES if name != plan.name]
+    worst = config.allocation.vram == "worst"
+    parts = [classes_table(instance, plan), blocks_table(instance, plan)]
+    if plan.levels:
+        parts.append(levels_table(plan, worst))
+        if any(config.allocation.epsilon[:-1]):
+            strict = replace(config.allocation, epsilon=[0.0] * len(config.allocation.order))
+            parts.append("\n".join(bought(make_plan(instance, strict, config.seed), plan)))
+    parts.append(alternatives_table([plan, *others]))
+    parts += [f"Note: {message}." for message in plan.messages]
+    print("\n\n".join(parts))
+    folder = write(config, instance, plan)
+    if with_frontier:
+        sweep(config, instance, others, folder)
+    print(f"\nWritten to {folder}")
+    return folder
+
+
+def write(config: Config, instance: Instance, plan: Plan) -> Path:
+    """allocation.json (what a run reads back), allocation.parquet (one row per client), allocation.png."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from zorba_ray.report.allocation_figures import draw_plan
+
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(config.out) if config.out else Path("runs") / f"{config.name}-allocation-{stamp}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "allocation.json").write_text(json.dumps(plan.to_json()), encoding="utf-8")
+    names = [instance.name(block) for block in range(instance.blocks)]
+    columns = {
+        "client": np.arange(instance.clients),
+        "class": [instance.class_names[k] for k in instance.class_of],
+        "budget": instance.budgets.astype(np.int64),
+        "vram": (instance.budgets - plan.slack).astype(np.int64),
+        "flops": instance.compute(plan.matrix),
+    } | {f"a:{name}": plan.matrix[:, block] for block, name in enumerate(names)}
+    pq.write_table(pa.table(columns), folder / "allocation.parquet")
+    draw_plan(instance, plan, folder / "allocation.png")
+    return folder
+
+
+def sweep(config: Config, instance: Instance, others: Sequence[Plan], folder: Path) -> None:
+    """frontier.json and frontier.png, and its table."""
+    from zorba_ray.allocation.frontier import frontier
+    from zorba_ray.config.units import format_bytes
+    from zorba_ray.config.words import text_table
+    from zorba_ray.report.allocation_figures import draw_frontier
+
+    points = frontier(instance, config.allocation, config.seed)
+    rows = [
+        [f"{epsilon:g}", f"{plan.bound:.6g}", format_bytes(plan.vram), f"{plan.matrix.mean():.3f}"]
+        for epsilon, plan in points
+    ]
+    print("\nFrontier\n" + text_table(["ε", "Bound Φ", "VRAM, all", "Active share"], rows))
+    data = [
+        {"epsilon": epsilon, "bound": plan.bound, "vram": plan.vram, "lower_bound": plan.lower_bound,
+         "active": float(plan.matrix.mean())}
+        for epsilon, plan in points
+    ]  # fmt: skip
+    simple = [{"name": p.name, "bound": p.bound, "vram": p.vram, "feasible": p.feasible} for p in others]
+    (folder / "frontier.json").write_text(json.dumps({"frontier": data, "alternatives": simple}), encoding="utf-8")
+    draw_frontier(points, others, folder / "frontier.png")
+

@@ -1,0 +1,105 @@
+"""What training with gradients costs beside its forward: FLOPs of the backward, and bytes that wait for it.
+
+Both are measured on real forwards and backwards of one short example at three lengths. They grow with the examples and
+are polynomials of degree 2 in the tokens, so three lengths tell them for every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from zorba_ray.engine.cost import LENGTHS, at_length, blank_batch, counted, polynomial
+from zorba_ray.model.model import BlockModel
+
+Row = NDArray[np.bool_]
+
+
+@contextmanager
+def gradients(model: BlockModel, row: Row) -> Iterator[list[nn.Parameter]]:
+    """The parameters of the active blocks ask for gradients; afterwards they are as they were."""
+    parameters = [p for block in model.blocks if row[block.index] for p in block.parameters]
+    before = [parameter.requires_grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            yield parameters
+    finally:
+        for parameter, asked in zip(parameters, before, strict=True):
+            parameter.requires_grad_(asked)
+            if not asked:
+                parameter.grad = None
+
+
+def backward_flops(model: BlockModel, row: Row, examples: int, tokens: int) -> float:
+    """FLOPs of one backward with these blocks active. Down to the first active block it passes through frozen ones too;
+    fused attention computes its scores again, which counts."""
+    if not row.any():
+        return 0.0
+    key = row.tobytes()
+    if key not in model.backward:
+        model.backward[key] = polynomial([np.array([_backward(model, row, length)]) for length in LENGTHS])
+    return float(examples * at_length(model.backward[key], tokens)[0])
+
+
+def saved_bytes(model: BlockModel, row: Row, examples: int, tokens: int) -> NDArray[np.float64]:
+    """Bytes that each stage leaves for the backward, [stages]; weights are not counted, they are there anyway."""
+    return examples * at_length(polynomial([_saved(model, row, length) for length in LENGTHS]), tokens)
+
+
+def _backward(model: BlockModel, row: Row, tokens: int) -> float:
+    batch = blank_batch(model, 1, tokens)
+    with gradients(model, row) as parameters:
+        hidden, context = model.stem(batch)
+        for index in range(len(model.parts.layers)):
+            hidden = model.layer(index, hidden, context)
+        loss = model.head.answer(hidden, batch)[0]
+        return counted(lambda: torch.autograd.grad(loss, parameters, allow_unused=True))
+
+
+def _saved(model: BlockModel, row: Row, tokens: int) -> NDArray[np.float64]:
+    batch = blank_batch(model, 1, tokens)
+    waiting = _Saved(model)
+    sizes = np.zeros(len(model.stages))
+    with gradients(model, row), torch.autograd.graph.saved_tensors_hooks(waiting.pack, waiting.unpack):
+        hidden, context = model.stem(batch)
+        sizes[0] = waiting.taken()
+        for index in range(len(model.parts.layers)):
+            hidden = model.layer(index, hidden, context)
+            sizes[index + 1] = waiting.taken()
+        model.head.answer(hidden, batch)
+        sizes[-1] = waiting.taken()
+    return sizes
+
+
+class _Saved:
+    """Storages that autograd keeps, each counted once, weights and buffers not at all."""
+
+    def __init__(self, model: BlockModel):
+        own: Sequence[Tensor] = [*model.module.parameters(), *model.module.buffers(), *(b.vector for b in model.blocks)]
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in own}
+        self._kept: list[Tensor] = []  # so that no storage is given out again
+        self._bytes = 0
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._known:
+            self._known.add(storage.data_ptr())
+            self._kept.append(tensor.detach())
+            self._bytes += storage.nbytes()
+        return tensor
+
+    def unpack(self, tensor: Any) -> Any:
+        return tensor
+
+    def taken(self) -> int:
+        """Bytes since the last call."""
+        found, self._bytes = self._bytes, 0
+        return found

@@ -1,0 +1,1 @@
+"""What happened, as rows: their schema, their writer and their reader."""

@@ -1,0 +1,105 @@
+"""records/ as a run writes it: small finished Parquet files, each whole or absent whatever happens to the process."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from zorba_ray.records.schema import SCHEMA, Record, to_table
+
+FOLDER = "records"
+PART = re.compile(r"part-(\d+)\.parquet")
+
+
+class RecordWriter:
+    """Collects records and appends them as a new part every `rounds` rounds or `seconds` seconds, and at the end."""
+
+    def __init__(self, folder: Path, rounds: int = 50, seconds: float = 10.0, rows: int = 100_000):
+        self._folder, self._rounds, self._seconds, self._rows = folder, rounds, seconds, rows
+        folder.mkdir(parents=True, exist_ok=True)
+        for torn in folder.glob(".part-*.tmp"):
+            torn.unlink()
+        self._part = max((number for number, _ in _parts(folder)), default=-1) + 1
+        self._waiting: list[Record] = []
+        self._since = time.monotonic()
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take the records of a finished round or evaluation; never half of one, or a flush would part it."""
+        self._waiting += records
+        rounds = len({record.round for record in self._waiting if record.kind == "round"})
+        late = time.monotonic() - self._since >= self._seconds
+        if rounds >= self._rounds or late or len(self._waiting) >= self._rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put everything on disk now."""
+        if self._waiting:
+            _write(to_table(self._waiting), self._folder / f"part-{self._part:05d}.parquet")
+            self._part += 1
+            self._waiting = []
+        self._since = time.monotonic()
+
+    def __enter__(self) -> RecordWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+
+
+def truncate(folder: Path, round: int) -> None:
+    """Drop what a run resumed at `round` will do again: rounds from `round` on, and evaluations after more rounds.
+
+    The evaluation after exactly `round` rounds belongs to round − 1 and stays; resumed at 0, all is done again.
+    """
+    for _, path in _parts(folder):
+        table = pq.read_table(path)
+        done = pc.subtract(table["round"], pc.cast(pc.equal(table["kind"], "evaluation"), pa.int32()))
+        kept = table.filter(pc.less(done, round if round > 0 else -1))
+        if kept.num_rows == 0:
+            path.unlink()
+        elif kept.num_rows < table.num_rows:
+            _write(kept, path)
+
+
+def read_parts(run_dir: Path) -> Iterator[pa.Table]:
+    """The records of a run, part by part, in the order in which they were written."""
+    for _, path in _parts(run_dir / FOLDER):
+        yield pq.read_table(path, schema=SCHEMA)
+
+
+def table(run_dir: Path) -> pa.Table:
+    """All records of a run."""
+    return pa.concat_tables([SCHEMA.empty_table(), *read_parts(run_dir)])
+
+
+def dataset(run_dir: Path) -> Any:
+    """All records of a run as a Ray Dataset (starts Ray where it is not running)."""
+    import ray.data
+
+    return ray.data.read_parquet([str(path.resolve()) for _, path in _parts(run_dir / FOLDER)])
+
+
+def _parts(folder: Path) -> list[tuple[int, Path]]:
+    found = [(match, path) for path in folder.glob("part-*.parquet") if (match := PART.fullmatch(path.name))]
+    return sorted((int(match[1]), path) for match, path in found)
+
+
+def _write(rows: pa.Table, path: Path) -> None:
+    """Whole or not at all: a temporary file (hidden from readers of the folder), then a rename."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        pq.write_table(rows, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""For people's eyes: the live display, pages, figures and tables."""

@@ -1,0 +1,270 @@
+"""report.html: a run on one page that can be mailed, printed and read in ten years. Made from the run folder alone."""
+
+from __future__ import annotations
+
+import shlex
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zorba_ray.config.units import format_bytes
+from zorba_ray.config.words import duration, flops, percent
+from zorba_ray.report import figures
+from zorba_ray.report.gather import Run, Spread, read_run
+from zorba_ray.report.page import code, facts, figure, folded, page, paragraph, section, table, tiles
+from zorba_ray.runs.folder import CONFIG, resume_line
+from zorba_ray.runs.summary import Summary
+
+FILE = "report.html"
+
+
+def write_report(run_dir: Path) -> Path:
+    """Make the report of a run, from its folder; the path of what was written."""
+    run = read_run(run_dir)
+    path = run_dir / FILE
+    temporary = path.with_name(f".{FILE}.tmp")
+    temporary.write_text(render(run), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def render(run: Run) -> str:
+    parts = [header(run.summary), *warnings(run.summary), headline(run)]
+    if len(run.rounds.get("round", ())):
+        parts += [learning(run), *world(run), allocation(run), budgets(run), traffic(run), scalars(run)]
+    else:
+        parts += [paragraph("No round was finished.", "note"), allocation(run), budgets(run)]
+    return page(f"{run.summary.name} · zorba_ray", [*parts, reproduce(run), folds(run)])
+
+
+def header(summary: Summary) -> str:
+    if summary.stopped:
+        state = '<span class="state bad">stopped early</span>'
+    elif summary.interrupted:
+        state = '<span class="state bad">interrupted</span>'
+    else:
+        state = '<span class="state good">complete</span>'
+    clients = f"{summary.clients:,} client" + "s" * (summary.clients != 1)
+    words = [f"method {summary.method}", f"model {summary.model}", f"task {summary.task}", clients,
+             f"seed {summary.seed}"]  # fmt: skip
+    return f'<header><h1>{escape(summary.name)}{state}</h1><div class="soft">{escape(" · ".join(words))}</div></header>'
+
+
+def warnings(summary: Summary) -> list[str]:
+    stopped = [f"Stopped after {summary.rounds_done} of {summary.rounds} rounds: {summary.stopped}"]
+    return [paragraph(text, "note") for text in stopped * bool(summary.stopped) + summary.notes]
+
+
+def headline(run: Run) -> str:
+    summary = run.summary
+    entries = []
+    if summary.accuracy_first is not None and summary.accuracy_last is not None:
+        gain = 100 * (summary.accuracy_last - summary.accuracy_first)
+        trained = f"{gain:+.1f} points from {percent(summary.accuracy_first)}"
+        below = trained if summary.rounds_done else "before the first round"
+        entries.append(("Test accuracy", percent(summary.accuracy_last), below))
+    if summary.client_accuracy is not None and summary.client_accuracy_worst is not None:
+        worst = f"worst tenth of them {percent(summary.client_accuracy_worst)}"
+        entries.append(("Accuracy per client", percent(summary.client_accuracy), worst))
+    if summary.loss_first is not None and summary.loss_last is not None:
+        entries.append(("Training loss", f"{summary.loss_last:.4f}", f"from {summary.loss_first:.4f}"))
+    rounds = f"{summary.rounds_done:,}" if summary.rounds_done == summary.rounds else (
+        f"{summary.rounds_done:,} of {summary.rounds:,}"
+    )  # fmt: skip
+    pace = f", {summary.seconds_rounds / summary.rounds_done:.2g} s a round" if summary.rounds_done else ""
+    entries.append(("Rounds", rounds, duration(summary.seconds) + pace))
+    entries.append(("Sent up", format_bytes(summary.bytes_up), per_report(summary.bytes_up, run)))
+    entries.append(("Sent down", format_bytes(summary.bytes_down), per_report(summary.bytes_down, run)))
+    entries.append(("Forward work", flops(summary.flops), "floating-point operations of the clients"))
+    if summary.backward_flops > 0:
+        entries.append(("Backward work", flops(summary.backward_flops), "of training with gradients"))
+    return tiles(entries)
+
+
+def per_report(count: int, run: Run) -> str:
+    reports = sum(each.reports for each in run.classes)
+    return f"{format_bytes(count / reports)} a client and round" if reports else ""
+
+
+def learning(run: Run) -> str:
+    rounds, tests = run.rounds, run.evaluations
+    picture = figures.learning(
+        rounds["round"], rounds["loss"], tests.get("round", np.zeros(0)), tests.get("accuracy", np.zeros(0))
+    )
+    last = f"test accuracy ends at {percent(tests['accuracy'][-1])}, " if len(tests.get("round", ())) else ""
+    label = f"Over {len(rounds['round'])} rounds: {last}training loss ends at {rounds['loss'][-1]:.4f}"
+    return section("Learning", "", figure(picture, label))
+
+
+def world(run: Run) -> list[str]:
+    """Who took part and how long it took, where that is more than everybody at once."""
+    summary, rounds, config = run.summary, run.rounds, run.config
+    names = ("participants", "reported", "late", "dropped", "excluded", "stale")
+    total = {name: int(rounds[name].sum()) for name in names}
+    rows = []
+    if total["reported"] < summary.clients * summary.rounds_done:
+        chosen = rounds["participants"]
+        rows.append(("Chosen in a round", f"{chosen.min():,} to {chosen.max():,} of {summary.clients:,} clients"))
+        rows.append(("Counted in their round", f"{total['reported']:,} of {total['participants']:,} chosen"))
+    told = {
+        "late": "Too late for their round", "stale": "… of them in the step of a later one",
+        "dropped": "Dropped out after downloading", "excluded": "Left out (not finite, out of memory, outliers)",
+    }  # fmt: skip
+    rows += [(words, f"{total[name]:,}") for name, words in told.items() if total[name]]
+    if config.faults.byzantine > 0:
+        rows.append(("Liars", f"{percent(config.faults.byzantine)} of the clients, {config.faults.lie}"))
+    if summary.virtual_seconds is not None:
+        here = duration(summary.seconds)
+        rows.append(("Time on the simulated fleet", f"{duration(summary.virtual_seconds)}; here {here}"))
+    if summary.epsilon is not None:
+        privacy = config.privacy
+        rows.append(("Privacy spent", f"ε = {summary.epsilon:.4g} at δ = {privacy.delta:g}, σ = {privacy.noise:g}, "
+                                      f"C = {privacy.clip:g}; central, of whole clients"))  # fmt: skip
+    return [section("Participation", "The simulated world around the clients.", facts(rows))] if rows else []
+
+
+def allocation(run: Run) -> str:
+    matrix = run.plan.matrix
+    groups = [(each.name, each.members) for each in run.classes]
+    about = (
+        f"Which blocks each client tunes, chosen by {run.plan.name}: {percent(matrix.mean())} of all client × block "
+        "pairs. Clients are grouped by budget, the smallest first."
+    )
+    picture = figure(figures.allocation_map(matrix, groups, run.blocks), f"Map of clients and blocks. {about}")
+    return section("Allocation", about, picture, proof(run), *(paragraph(text, "soft") for text in run.plan.messages))
+
+
+def proof(run: Run) -> str:
+    """The program's levels, best and proven; for plans that no program made, what they come to."""
+    plan = run.plan
+    if plan.levels:
+        head = ["Objective", "Best found", "Proven least", "Gap", "Limit", "In the plan", "Found by", "Time"]
+        rows = []
+        for level in plan.levels:
+            values = [measure(level.objective, x, run) for x in (level.value, level.bound, level.limit, level.final)]
+            values.insert(2, f"{100 * level.gap:.2f} %")
+            rows.append([level.objective, *values, level.used, duration(level.seconds)])
+        return table(head, rows)
+    total = [("convergence", plan.bound), ("vram", plan.vram), ("compute", plan.compute)]
+    if run.config.allocation.vram == "worst":
+        total[1] = ("vram", plan.worst)
+    return table(["Objective", "In the plan"], ([name, measure(name, value, run)] for name, value in total))
+
+
+def measure(objective: str, value: float, run: Run) -> str:
+    """An objective's value in its own unit."""
+    if objective == "vram":
+        return format_bytes(value) if run.config.allocation.vram == "total" else percent(value)
+    return flops(value) if objective == "compute" else f"{value:.5g}"
+
+
+def budgets(run: Run) -> str:
+    labels = [each.name for each in run.classes]
+    picture = figures.budget_bars(
+        labels,
+        [each.budget for each in run.classes],
+        [each.predicted_least for each in run.classes],
+        [each.predicted_most for each in run.classes],
+    )
+    label = "; ".join(f"{c.name}: {format_bytes(c.predicted_most)} of {format_bytes(c.budget)}" for c in run.classes)
+    about = (
+        "VRAM of one client by the allocator's model. The mark is the budget; the solid bar is the client of the class "
+        "that needs least, the lighter one that which needs most."
+    )
+    return section("Memory and work by budget class", about, figure(picture, label), class_table(run))
+
+
+def class_table(run: Run) -> str:
+    head = ["Class", "Clients", "Budget", "Predicted", "Blocks tuned", "Reports", "Mean loss", "Block passes", "FLOPs",
+            "Up", "Down", "Seconds"]  # fmt: skip
+    rows = []
+    for each in run.classes:
+        row = [each.name, f"{len(each.members):,}", format_bytes(each.budget), format_bytes(each.predicted_most),
+               f"{each.active_blocks:.1f}", f"{each.reports:,}"]  # fmt: skip
+        if each.reports:
+            mean = {key: value / each.reports for key, value in each.sums.items()}
+            row += [f"{mean['loss']:.4f}", f"{mean['forwards']:,.0f}", flops(mean["flops"])]
+            row += [format_bytes(mean["bytes_up"]), format_bytes(mean["bytes_down"]), f"{mean['seconds']:.2g}"]
+        else:
+            row += ["–"] * 6
+        rows.append(row)
+    return table(head, rows) + paragraph("From “Mean loss” on, all are means over the class's reports.", "soft")
+
+
+def traffic(run: Run) -> str:
+    rounds = run.rounds
+    picture = figures.traffic(rounds["round"], rounds["bytes_up"], rounds["bytes_down"])
+    up, down = format_bytes(rounds["bytes_up"].sum()), format_bytes(rounds["bytes_down"].sum())
+    about = (
+        "Clients send scalars and receive the coefficients of the steps that they missed; directions are regenerated "
+        "from the seed on both sides."
+    )
+    return section("Communication", about, figure(picture, f"Bytes over the rounds, in the end {up} up, {down} down"))
+
+
+def scalars(run: Run) -> str:
+    rounds = run.rounds
+    picture = figures.scalars(run.scalars, rounds["round"], rounds["scalar_mean"], rounds["scalar_std"])
+    finite = run.scalars[np.isfinite(run.scalars)].astype(np.float64)
+    sampled = f", of which {len(run.scalars):,} are shown" if len(run.scalars) < run.scalars_count else ""
+    shown = f"{run.scalars_count:,}{sampled}"
+    spread = f" Standard deviation {finite.std():.3g}." if len(finite) else ""
+    about = f"Each report is one number ρ for each direction: {shown}.{spread}"
+    parts = [figure(picture, f"Distribution of the scalars. {about}")]
+    if run.spread is not None:
+        told = spread_told(run.spread)
+        parts += [paragraph(told), figure(figures.spread(run.spread.predicted, run.spread.observed), told)]
+    return section("Scalars", about, *parts)
+
+
+def spread_told(spread: Spread) -> str:
+    """What the comparison of predicted and observed mean squares says."""
+    ratio = float(np.median(spread.observed / spread.predicted))
+    source = "estimated from probes before the first round" if spread.estimated else "those of the config"
+    told = f"Mean square of a client's scalars: observed / predicted by the bound's statistics has median {ratio:.3g}."
+    if spread.estimated:
+        return f"{told} The statistics are {source}; gradients change as training goes on."
+    return f"{told} The statistics are {source}, so only ratios between clients mean something."
+
+
+def reproduce(run: Run) -> str:
+    summary, folder = run.summary, run.folder
+    rows = [
+        ("Ledger", f"{format_bytes(summary.ledger_bytes)}, {summary.rounds_done:,} rounds"),
+        ("SHA-256 of the ledger", summary.ledger_sha256),
+        ("SHA-256 of the model", summary.model_sha256),
+    ]
+    about = (
+        "The ledger holds every step as seeds and coefficients: with the base model it is the tuned model, bit for "
+        "bit. The same config and seed give the same ledger."
+    )
+    run_name = shlex.quote(str(folder))
+    elsewhere = " out=" * bool(run.config.out)  # where the config names this very folder
+    lines = [f"# this run again\npython -m zorba_ray.run {shlex.quote(str(folder / CONFIG))}{elsewhere}"]
+    if summary.rounds_done < summary.rounds:
+        lines.insert(0, f"# go on where it ended\n{resume_line(folder)}")
+    lines.append(f"# the tuned model, rebuilt from base and ledger, and checked\npython -m zorba_ray.replay {run_name}")
+    lines.append(
+        "# all records, in Python\n"
+        f'import ray; ray.data.read_parquet({str(folder / "records")!r})  '
+        "# rows of kind round, client and evaluation"
+    )
+    return section("Reproduce", about, facts(row for row in rows if row[1]), code("\n\n".join(lines)))
+
+
+def folds(run: Run) -> str:
+    environment = [(name, spell(value)) for name, value in run.summary.environment.items()]
+    rows = [("zorba_ray", run.summary.version), ("placement", run.summary.placement), *environment]
+    return (
+        '<div class="folds">' + folded("Config", code(run.config_text)) + folded("Environment", facts(rows)) + "</div>"
+    )
+
+
+def spell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {entry}" for name, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)

@@ -1,0 +1,158 @@
+"""Everything a run needs before its first round, from the config alone: task, model, shards, budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.allocation import Budgets, Instance, client_budgets, instance_from
+from zorba_ray.config.schema import FIRST_ORDER, Config
+from zorba_ray.config.units import parse_bytes
+from zorba_ray.engine import CLEAN, FROZEN
+from zorba_ray.engine import Path as Route
+from zorba_ray.engine.evaluate import Work, evaluate
+from zorba_ray.engine.precision import precision_warning, scalar_correlation
+from zorba_ray.messages import BlockInfo, Header
+from zorba_ray.model import BlockModel, build_model, export_weights, load_model
+from zorba_ray.model.quantise import few_bits
+from zorba_ray.engine.shape import model_shape
+from zorba_ray.runs.exposure import exposure_of
+from zorba_ray.rounds.host import Host, vectors_sha256
+from zorba_ray.runs.prepared import Outline, Prepared, allocated
+from zorba_ray.tasks import Batch, Task, load_task, make_batch, partition, sample_batch
+
+PRECISION_DIRECTIONS = 8  # enough to see whether scalars survive few bits
+
+
+@dataclass(frozen=True)
+class Base:
+    """What every host starts from. The arrays inside travel through Ray's object store, once per node."""
+
+    config: Config
+    header: Header
+    model: Any  # ModelSpec
+    weights: dict[str, NDArray[Any]]
+    task: Task
+    shards: list[NDArray[np.int64]]
+
+
+def load_base_model(config: Config, task: Task) -> BlockModel:
+    """The model of a run before its first round; the base that the ledger refers to."""
+    loss: Literal["label_words", "vocabulary"] = "vocabulary" if config.task.loss == "vocabulary" else "label_words"
+    return load_model(config.model, task.head(loss), seed=config.seed)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a run is about, and the allocation problem that it poses."""
+
+    task: Task
+    model: BlockModel
+    shards: list[NDArray[np.int64]]
+    budgets: Budgets
+    weights: NDArray[np.float64]  # w [N]
+    instance: Instance
+
+
+def load_problem(config: Config) -> Problem:
+    """Task, model, shards, budgets and the instance that they make."""
+    column, evaluated = config.clients.partition_column, config.evaluation.data
+    task = load_task(config.task, config.model, config.seed, column, evaluated)
+    model = load_base_model(config, task)
+    shards = partition(task.train.labels, task.train.groups, config.clients, config.seed)
+    samples = np.array([len(shard) for shard in shards], dtype=np.float64)
+    weights = samples if config.step.weights == "samples" else np.ones_like(samples)
+    budgets = client_budgets(config.clients, config.seed)
+    shape = model_shape(model, config.clients.batch, task.max_tokens, config.method in FIRST_ORDER)
+    shape = replace(shape, context=parse_bytes(config.clients.budgets.context))
+    return Problem(task, model, shards, budgets, weights, instance_from(config, shape, budgets, weights))
+
+
+def prepare(config: Config, resume: Path | None = None) -> Prepared:
+    """Load and allocate, all in this process."""
+    base, outline = read(config)
+    return allocated(config, base, outline, resume)
+
+
+def read(config: Config) -> tuple[Base, Outline]:
+    """Load model and data: what hosts start from, and what the driver must know of it."""
+    problem = load_problem(config)
+    task, model = problem.task, problem.model
+    header = Header(
+        method=config.method,
+        seed=config.seed,
+        noise="rademacher" if config.zo.noise == "rademacher" else "gaussian",
+        base_sha256=vectors_sha256([block.vector.numpy() for block in model.blocks]),
+        blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
+    )
+    base = Base(config, header, model.spec, export_weights(model), task, problem.shards)
+    available = len(task.test.labels)
+    return base, Outline(
+        header=header,
+        instance=problem.instance,
+        budgets=problem.budgets,
+        weights=problem.weights,
+        samples=np.array([len(shard) for shard in problem.shards], dtype=np.float64),
+        columns=model.columns,
+        test_examples=min(available, config.evaluation.examples or available),
+        exposure=None if task.kind == "language" else exposure_of(
+            task.train, task.test, problem.shards, config.clients.partition == "natural"
+        ),
+        notes=[*precision_notes(base, model), *frozen_notes(base, model)],
+    )
+
+
+def precision_notes(base: Base, model: BlockModel) -> list[str]:
+    """Where weights are evaluated in few bits: how well the scalars of two clients agree with those in float32."""
+    config = base.config
+    if config.model.precision == "float32":
+        return []
+    noise = base.header.noise
+    correlation = scalar_correlation(model, first_batches(base), config.zo.mu, noise, config.seed, PRECISION_DIRECTIONS)
+    told = f"scalars in {config.model.precision} correlate {correlation:.3f} with those in float32 before round 0"
+    return [told, *filter(None, [precision_warning(correlation, config.model.precision, config.zo.mu)])]
+
+
+def frozen_notes(base: Base, model: BlockModel) -> list[str]:
+    """Where frozen matrices are kept in few bits: what that does to the loss, with all of them so kept."""
+    config = base.config
+    kind = few_bits(config.model.frozen)
+    if kind is None:
+        return []
+    clean: Route = (CLEAN,) * len(model.blocks)
+    paths = [clean]
+    if config.model.trainable == "full":
+        paths = [clean, tuple(CLEAN if block.bits is None else FROZEN for block in model.blocks)]
+    works = [Work(batch, tuple(paths)) for batch in first_batches(base)]
+    losses = np.mean([outcome.losses for outcome in evaluate(model, works, base.header.noise, 1 << 30)], axis=0)
+    if config.model.trainable == "full":
+        full, few = losses
+    else:
+        whole = replace(config, model=replace(config.model, frozen="resident"))
+        reference = load_base_model(whole, base.task)
+        outcomes = evaluate(reference, works, base.header.noise, 1 << 30)
+        full, few = np.mean([outcome.losses[0] for outcome in outcomes]), losses[0]
+    return [f"frozen matrices in {kind}: the loss before round 0 is {few:.4f} with all of them so, {full:.4f} without"]
+
+
+def first_batches(base: Base) -> list[Batch]:
+    """Mini-batches of the first clients, to try things on."""
+    size, seed = base.config.clients.batch, base.config.seed
+    return [
+        make_batch(base.task.train, sample_batch(shard, size, seed, n, 0), base.task)
+        for n, shard in enumerate(base.shards[:2])
+    ]
+
+
+def build_host(base: Base, device: str, offloaded: Sequence[int] = ()) -> Host:
+    """A host of its own from what the base holds; the `offloaded` blocks stay in host memory until their turn comes,
+    except for training with gradients."""
+    if base.config.method in FIRST_ORDER:
+        offloaded = ()
+    model = build_model(base.model, base.weights, device, offloaded)
+    return Host(base.config, model, base.header, base.task, base.shards)
