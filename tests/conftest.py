@@ -32,3 +32,16 @@ def local_ray() -> Iterator[None]:
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def no_trace() -> Iterator[None]:
+    """Whatever method a test registers is forgotten."""
+    from zorba_ray.config.schema import METHOD_NAMES
+    from zorba_ray.methods import METHODS
+
+    names, methods = list(METHOD_NAMES), dict(METHODS)
+    yield
+    METHOD_NAMES[:] = names
+    METHODS.clear()
+    METHODS.update(methods)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from allocation_instances import uniform_instance
+from allocation.allocation_instances import uniform_instance
 from numpy.typing import NDArray
 
 from zorba_ray.allocation import Bound, Instance, rotated

@@ -76,7 +76,7 @@ def all_rows(blocks: int) -> np.ndarray:
 
 @given(st.integers(0, 10**6))
 def test_no_set_of_blocks_is_larger_than_most_blocks_says(seed: int) -> None:
-    from allocation_instances import vram_model as random_model
+    from allocation.allocation_instances import vram_model as random_model
 
     rng = np.random.default_rng(seed)
     vram = random_model(rng.integers(1, 100, 6).astype(float), resident=bool(rng.random() < 0.5))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from allocation_instances import random_instance, uniform_instance
+from allocation.allocation_instances import random_instance, uniform_instance
 
 from zorba_ray.allocation import NAMES, Bound, Plan, alternative, describe, make_plan, rotated
 from zorba_ray.allocation.alternatives import Filler

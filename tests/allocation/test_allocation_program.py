@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from allocation_instances import random_instance, uniform_instance
+from allocation.allocation_instances import random_instance, uniform_instance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray

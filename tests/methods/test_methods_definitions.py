@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from zeroth_toy import BLOCKS, Theta, applied, loss, moved, plan_of, report, run_round, start, z
+from methods.zeroth_toy import BLOCKS, Theta, applied, loss, moved, plan_of, report, run_round, start, z
 
 from zorba_ray.messages import SharedStep
 from zorba_ray.methods import METHODS

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from model.tiny_models import block_model, make_batch, plain_model, with_keys
 from torch.utils.flop_counter import FlopCounterMode
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "model"))
-from tiny_models import block_model, make_batch, plain_model, with_keys
 
 from zorba_ray.allocation import gradient_model
 from zorba_ray.config.load import load_config

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from zeroth_runs import config_of, ledger_of, run
+from methods.zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from zeroth_runs import config_of, ledger_of, run
+from methods.zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from zeroth_runs import config_of, host_of, ledger_of, run
+from methods.zeroth_runs import config_of, host_of, ledger_of, run
 
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.ledger import apply_step, read_ledger, replay

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zeroth_runs import config_of
-from zeroth_toy import plan_of
+from methods.zeroth_runs import config_of
+from methods.zeroth_toy import plan_of
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.engine import count_edges

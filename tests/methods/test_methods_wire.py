@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zeroth_runs import config_of, host_of, run
-from zeroth_toy import plan_of, run_round, start
+from methods.zeroth_runs import config_of, host_of, run
+from methods.zeroth_toy import plan_of, run_round, start
 
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger.wire import (

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_models import FAMILIES, _configs, block_model, head_of, make_batch, plain_model, with_keys
+from model.tiny_models import FAMILIES, _configs, block_model, head_of, make_batch, plain_model, with_keys
 from torch.utils.flop_counter import FlopCounterMode
 
 from zorba_ray.config.schema import LoraConfig

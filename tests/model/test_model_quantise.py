@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import FAMILIES, block_model, make_batch, with_keys
+from model.tiny_models import FAMILIES, block_model, make_batch, with_keys
 
 from zorba_ray.allocation import vram_model
 from zorba_ray.engine import CLEAN, FROZEN

@@ -23,7 +23,7 @@ import pytest
 import ray
 from ray.actor import ActorMethod
 from ray.cluster_utils import Cluster
-from test_equality import config_of, run_in_process
+from runtime.test_equality import config_of, run_in_process
 
 from zorba_ray.records.schema import RoundRecord
 from zorba_ray.runs.folder import LEDGER

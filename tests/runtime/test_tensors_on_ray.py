@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_equality import run_in_process, run_on_ray
+from runtime.test_equality import run_in_process, run_on_ray
 
 from zorba_ray.runs.replay import replayed_model
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from world_settings import CLOCK, EVERYTHING, SLOW, SMALL, rows, run
+from world.world_settings import CLOCK, EVERYTHING, SLOW, SMALL, rows, run
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import load_config

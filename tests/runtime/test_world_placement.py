@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from world_settings import EVERYTHING, SMALL, run
+from world.world_settings import EVERYTHING, SMALL, run
 
 from zorba_ray.config.load import load_config
 from zorba_ray.runs.folder import LEDGER

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import ray
-from test_methods_presets import example
-from zeroth_runs import config_of, ledger_of, run
+from methods.test_methods_presets import example
+from methods.zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.schema import Config
 from zorba_ray.runs.prepare import prepare

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from zorba_ray import report as command
-from zorba_ray.report import figures
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.words import flops
 from zorba_ray.records.stream import table
+from zorba_ray.report import figures
 from zorba_ray.report.gather import read_run
 from zorba_ray.report.run_page import write_report
 
