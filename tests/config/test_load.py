@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from zorba_ray.config import load
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.keys import all_keys, find
+from zorba_ray.config.keys import OLD_NAMES, all_keys, find
 from zorba_ray.config.load import load_config, to_yaml
 from zorba_ray.config.schema import BudgetClass, Config
 from zorba_ray.config.validate import validate
@@ -130,6 +130,12 @@ def test_a_mistyped_key_is_refused_and_the_right_one_suggested(data: st.DataObje
 )  # fmt: skip
 def test_suggestions(wrong: str, right: str) -> None:
     assert refused(f"{wrong}=1") == f"command line: no key is called {wrong!r}; the nearest is {right!r}"
+
+
+@pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
+def test_a_key_that_moved_is_refused_with_its_new_name(old: str, new: str) -> None:
+    assert refused(f"{old}=1") == f"command line: the key {old!r} is now called {new!r}"
+    assert not any(key.name == old for key in all_keys()) and find(tuple(new.split(".")))
 
 
 @pytest.mark.parametrize("key", LEAVES, ids=lambda key: key.name)

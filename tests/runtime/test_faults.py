@@ -107,7 +107,7 @@ def test_dropping_is_explicit_and_recorded(
 ):
     (tmp_path / "raised").mkdir()
     actors = raising(tmp_path / "raised", 1)
-    run_with(actors, monkeypatch, tmp_path / "run", *TURNS, "faults.on_fault=drop")
+    run_with(actors, monkeypatch, tmp_path / "run", *TURNS, "runtime.on_fault=drop")
     rows = [row for row in table(tmp_path / "run").to_pylist() if row["kind"] == "client"]
     lost = [(row["round"], row["client"]) for row in rows if row["status"] == "lost"]
     assert lost == [(1, 0)] and len(rows) == 4 * 4  # client 2, which waited behind it, is computed again
@@ -122,7 +122,7 @@ def test_too_few_left_after_dropping_stop_the_run_with_one_line(
     (tmp_path / "raised").mkdir()
     actors = raising(tmp_path / "raised", 1)
     with pytest.raises(ConfigError, match=r"round 1: 1 of 4 reports were left out \(lost\), and 3 remain") as caught:
-        run_with(actors, monkeypatch, tmp_path / "run", *TURNS, "faults.on_fault=drop", "faults.min_clients=4")
+        run_with(actors, monkeypatch, tmp_path / "run", *TURNS, "runtime.on_fault=drop", "faults.min_clients=4")
     assert "\n" not in str(caught.value)
     assert len(read_ledger(tmp_path / "run" / LEDGER).entries) == 1
 

@@ -15,6 +15,7 @@ from zorba_ray.config.schema import Config
 
 EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 PLURAL = {int: "integers", float: "numbers", str: "texts"}
+OLD_NAMES = {"faults.on_fault": "runtime.on_fault"}  # keys and sections that moved, to where they are now
 
 
 @dataclass(frozen=True)
@@ -87,14 +88,27 @@ def all_keys() -> tuple[Key, ...]:
 
 
 def find(path: tuple[str, ...]) -> Key:
-    """The schema's key for a path whose list indexes are digits; ConfigError with the nearest key otherwise."""
+    """The schema's key for a path whose list indexes are digits; ConfigError with its new name, or the nearest key,
+    otherwise."""
     wanted = tuple("i" if part.isdecimal() else part for part in path)
     for key in all_keys():
         if key.path == wanted:
             return key
         if key.element is not None and wanted == (*key.path, "i"):
             return dataclasses.replace(key, path=(*key.path, "i"), type=key.element)
-    raise ConfigError(f"no key is called {'.'.join(path)!r}; the nearest is {nearest(path)!r}")
+    name, moved = ".".join(path), new_name(path)
+    if moved:
+        raise ConfigError(f"the key {name!r} is now called {moved!r}")
+    raise ConfigError(f"no key is called {name!r}; the nearest is {nearest(path)!r}")
+
+
+def new_name(path: tuple[str, ...]) -> str:
+    """What a key, or the section that it was in, is called now; empty for one that never was."""
+    for length in range(len(path), 0, -1):
+        moved = OLD_NAMES.get(".".join(path[:length]))
+        if moved:
+            return ".".join([moved, *path[length:]])
+    return ""
 
 
 def nearest(path: tuple[str, ...]) -> str:

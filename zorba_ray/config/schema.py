@@ -106,10 +106,6 @@ class FleetConfig:
 
 @dataclass
 class FaultsConfig:
-    on_fault: str = key(
-        "recompute", "when an actor dies or raises: compute its clients again elsewhere, or drop them from the round",
-        ("recompute", "drop"),
-    )
     min_clients: int = key(1, "stop when reports were left out and fewer than this many remain in a round")
     outlier: float = key(0.0, "exclude clients whose scalars lie this many deviations from the others'; 0: none")
     byzantine: float = key(0.0, "share of clients that lie in every report, for studies")
@@ -286,6 +282,10 @@ class RuntimeConfig:
     threads: int = key(1, "threads of one actor; 1 keeps the ledger bit-equal over placements on CPUs")
     device: str = key("auto", "where clients compute", ("auto", "cpu", "cuda"))
     hidden_memory: str = key("256 MiB", "most memory that one actor may hold in hidden states; work is chunked to fit")
+    on_fault: str = key(
+        "recompute", "when an actor dies or raises: compute its clients again elsewhere, or drop them from the round",
+        ("recompute", "drop"),
+    )
 
 
 @dataclass

@@ -61,7 +61,7 @@ class Driver:
                 f"runtime.threads={self.config.runtime.threads}: equal to other placements to rounding, not to the bit"
             )
         pool.ready(self.session.steps)
-        drop = self.config.faults.on_fault == "drop"
+        drop = self.config.runtime.on_fault == "drop"
         batch = self.config.evaluation.batch
         self.backend = RayBackend(pool, lru_cache(prepared.cost), outline.test_examples, batch, drop)
         self.metrics = Metrics(self.config.name)
