@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import FIRST_ORDER, AllocationConfig, Config
+from zorba_ray.config.schema import AllocationConfig, Config
 from zorba_ray.engine.memory import STATE, Floats, Matrix, ModelShape, VramModel, gradient_model, vram_model
-from zorba_ray.methods.split import Split
+from zorba_ray.methods import Forked, forked_of, has_gradients, local_steps
 from zorba_ray.world.budgets import Budgets
 from zorba_ray.world.participation import typical
 
@@ -40,8 +40,8 @@ class Instance:
     shared: bool = True  # one direction for all clients, or each its own
     kind: str = "gaussian"
     passes: int = 2  # evaluations of what follows the first active block: 2P two-sided, P + 1 one-sided; with a split
-    split: Split | None = None  # these are the least, 2·P₁, and it knows how many they are
-    gain: Floats = field(default_factory=lambda: np.ones((1, 1)))  # [L, L], or one for all: `Split.gain`
+    split: Forked | None = None  # these are the least, 2·P₁, and it knows how many they are
+    gain: Floats = field(default_factory=lambda: np.ones((1, 1)))  # [L, L], or one for all: `methods.method.Forked`
     rotate: bool = False  # rows are permuted among clients of a class from round to round
     participants: int = 0  # clients of a round, drawn uniformly; 0: all
     flops_before: float = 0.0  # stages before the first block
@@ -112,14 +112,14 @@ class Instance:
 def instance_from(config: Config, shape: ModelShape, budgets: Budgets, weights: Sequence[float] | Floats) -> Instance:
     """The allocation problem of a run. `weights` are the clients' numbers of samples, or ones."""
     blocks, settings = len(shape.trainable), config.allocation
-    with_gradients = config.method in FIRST_ORDER
-    steps = config.local.steps if with_gradients else config.zo.local_steps
+    with_gradients, steps = has_gradients(config), local_steps(config)
     forward = config.zo.estimator == "forward"
-    split = split_from(config, blocks) if config.method == "fedspzo" else None
+    split = forked_of(config, blocks)
     vram = vram_model(shape, ITEMSIZE[config.model.precision], config.model.frozen)
     if with_gradients:
-        momentum = 4 if config.local.optimizer == "sgd" and config.local.momentum > 0 else 0
-        vram = gradient_model(shape, config.model.frozen, STATE[config.local.optimizer] + momentum)
+        local = config.options
+        momentum = 4 if local.optimizer == "sgd" and local.momentum > 0 else 0
+        vram = gradient_model(shape, config.model.frozen, STATE[local.optimizer] + momentum)
     elif steps > 1:  # a client goes back to where it started
         vram = replace(vram, active=vram.active + 4 * np.asarray(shape.trainable, dtype=np.float64))
     return Instance(
@@ -148,14 +148,6 @@ def instance_from(config: Config, shape: ModelShape, budgets: Budgets, weights: 
         flops_after=steps * shape.flops_after,
         block_names=shape.names,
     )
-
-
-def split_from(config: Config, blocks: int) -> Split:
-    """FedSPZO's split of a model of so many blocks."""
-    split = config.split
-    if split.at >= blocks:
-        raise ConfigError(f"split.at is {split.at}, but the model has {blocks} blocks; it must leave a second part")
-    return Split(config.zo.directions, split.forks, split.at, split.per_client, split.form)
 
 
 def coverage_of(settings: AllocationConfig, blocks: int) -> NDArray[np.int64]:

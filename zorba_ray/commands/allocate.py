@@ -13,9 +13,8 @@ import numpy as np
 from zorba_ray.allocation import NAMES, Bound, Instance, Plan, alternative, describe, make_plan
 from zorba_ray.commands.entry import enter
 from zorba_ray.commands.line import Command, Flag, Program
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
-from zorba_ray.config.validate import validate
+from zorba_ray.runs.config import load_config
 
 ALLOCATE = Program(
     "python -m zorba_ray.allocate",
@@ -37,7 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def allocate(command: Command) -> int:
     config = load_config(command.config_path, command.overrides, command.more)
-    validate(config)
     explain(config, instance_of(config), "--frontier" in command.flags)
     return 0
 

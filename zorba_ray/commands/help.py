@@ -8,6 +8,7 @@ from typing import Any
 
 from zorba_ray.commands.line import COMMON, RUN, Program
 from zorba_ray.config.keys import Key, all_keys, children
+from zorba_ray.methods import kind_of
 
 WIDTH = 96
 COLUMN = 33  # where the meaning of a key begins
@@ -41,7 +42,7 @@ def examples_text(program: Program) -> str:
 def keys_text() -> str:
     """All keys, a paragraph for each section."""
     sections: dict[tuple[str, ...], list[str]] = {(): ["Keys: the run as a whole"]}
-    for key in all_keys():
+    for key in all_keys(kind_of("")):
         if key.is_section:
             sections[key.path] = [f"{key.name}: {key.help}"]
         else:

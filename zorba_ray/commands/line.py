@@ -11,6 +11,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import all_keys, nearest
 from zorba_ray.config.load import is_config
 from zorba_ray.config.source import KEY, path_of
+from zorba_ray.methods import kind_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ RUN = Program(
         ("", "the embedded default"),
         ("rounds=200 zo.directions=8 seed=1", "the same with other values"),
         ("opt125m_sst2 clients.count=100", "configs/opt125m_sst2.yaml with 100 clients"),
-        ("opt125m_sst2 decomfl", "the same task by the method of configs/methods/decomfl.yaml"),
+        ("opt125m_sst2 zorba_private", "the same task with the preset configs/methods/zorba_private.yaml"),
         ("my.yaml 'clients.budgets.classes=[{name: all, budget: 24 GiB}]'", "a list is given as a whole"),
         ("clients.budgets.classes.0.budget=16GiB", "or one entry of it by its number"),
         ("--resume runs/run-20260101-120000", "go on where Ctrl-C stopped"),
@@ -104,7 +105,7 @@ def parse_command(argv: Sequence[str], program: Program = RUN) -> Command:
 
 
 def is_key(text: str) -> bool:
-    return any(key.name == text and not key.is_section for key in all_keys())
+    return any(key.name == text and not key.is_section for key in all_keys(kind_of("")))
 
 
 def unknown_flag(argument: str, program: Program) -> str:
@@ -125,5 +126,6 @@ def misplaced(argument: str, position: str | None, program: Program) -> str:
     what = f"{argument!r} comes after {program.argument} {position!r}"
     if not program.keys:
         return f"{what}: there is only one {program.argument}"
+    kind = kind_of("")
     words = path_of(re.sub(r"[^\w.\[\]]", "", argument)) or ("name",)
-    return f"{what} and is not key=value; the nearest key is {nearest(words)}"
+    return f"{what} and is not key=value; the nearest key is {nearest(kind, words)}"

@@ -12,9 +12,9 @@ from typing import Any
 from zorba_ray.commands.entry import INTERRUPTED, enter
 from zorba_ray.commands.line import RUN, Command
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config, to_yaml
+from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.config.validate import ignored, validate
+from zorba_ray.runs.config import ignored, load_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +34,6 @@ def run(command: Command, started: float) -> int:
     else:
         config = load_config(command.config_path, overrides, command.more)
         folder = run_folder(config)
-    validate(config)
     if "--print-config" in command.flags:
         print(to_yaml(config), end="")
         return 0

@@ -23,7 +23,7 @@ STUDY = Program(
     ),
     (
         ("methods", "configs/studies/methods.yaml: all methods on the embedded task"),
-        ("methods 'only=[zorba, fedspzo]' 'seeds=[0]' rounds=20", "two arms of it, quickly"),
+        ("methods 'only=[zorba, random]' 'seeds=[0]' rounds=20", "two arms of it, quickly"),
         ("clients 'scale.values=[10, 1000]'", "another grid of the number of clients"),
         ("--resume runs/methods-20260101-120000", "go on where it was stopped"),
     ),

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import Config
+from zorba_ray.config.kind import Kind
 
 EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 PLURAL = {int: "integers", float: "numbers", str: "texts"}
-OLD_NAMES = {"faults.on_fault": "runtime.on_fault"}  # keys and sections that moved, to where they are now
+OLD_NAMES = {  # keys and sections that moved, to where they are now
+    "faults.on_fault": "runtime.on_fault",
+    "split": "fedspzo",
+    "pool": "fedkseed",
+    "local": "fedavg",  # and fedit
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def children(kind: Any, path: tuple[str, ...] = ()) -> dict[str, Key]:
     }
 
 
-def walk(kind: Any = Config, path: tuple[str, ...] = ()) -> list[Key]:
+def walk(kind: Any, path: tuple[str, ...] = ()) -> list[Key]:
     """Every key, section and list-entry key below `kind`, in the order of the schema."""
     found = []
     for key in children(kind, path).values():
@@ -82,16 +87,15 @@ def walk(kind: Any = Config, path: tuple[str, ...] = ()) -> list[Key]:
     return found
 
 
-@functools.cache
-def all_keys() -> tuple[Key, ...]:
-    return tuple(walk())
+@functools.lru_cache(maxsize=64)
+def all_keys(kind: Kind) -> tuple[Key, ...]:
+    return tuple(walk(kind))
 
 
-def find(path: tuple[str, ...]) -> Key:
-    """The schema's key for a path whose list indexes are digits; ConfigError with its new name, or the nearest key,
-    otherwise."""
+def find(kind: Kind, path: tuple[str, ...]) -> Key:
+    """The schema's key for a path whose list indexes are digits; ConfigError with the nearest key otherwise."""
     wanted = tuple("i" if part.isdecimal() else part for part in path)
-    for key in all_keys():
+    for key in all_keys(kind):
         if key.path == wanted:
             return key
         if key.element is not None and wanted == (*key.path, "i"):
@@ -99,7 +103,7 @@ def find(path: tuple[str, ...]) -> Key:
     name, moved = ".".join(path), new_name(path)
     if moved:
         raise ConfigError(f"the key {name!r} is now called {moved!r}")
-    raise ConfigError(f"no key is called {name!r}; the nearest is {nearest(path)!r}")
+    raise ConfigError(f"no key is called {name!r}; the nearest is {nearest(kind, path)!r}")
 
 
 def new_name(path: tuple[str, ...]) -> str:
@@ -111,7 +115,7 @@ def new_name(path: tuple[str, ...]) -> str:
     return ""
 
 
-def nearest(path: tuple[str, ...]) -> str:
+def nearest(kind: Kind, path: tuple[str, ...]) -> str:
     """The valid key most like `path`, with its indexes; the last part counts by itself too: 'lr' finds 'step.lr'."""
     indexes = iter([part for part in path if part.isdecimal()])
     wanted = tuple("i" if part.isdecimal() else part for part in path)
@@ -121,7 +125,7 @@ def nearest(path: tuple[str, ...]) -> str:
         last = difflib.SequenceMatcher(None, wanted[-1].lower(), key.path[-1]).ratio()
         return max(whole, 0.9 * last) + 0.01 * last
 
-    best = max((key for key in all_keys() if not key.is_section), key=likeness)
+    best = max((key for key in all_keys(kind) if not key.is_section), key=likeness)
     return ".".join(next(indexes, "0") if part == "i" else part for part in best.path)
 
 

@@ -6,10 +6,12 @@ the file, further files likewise, the arguments. A value may refer to another on
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,27 +20,62 @@ from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import check_choice, children
+from zorba_ray.config.kind import Kind
 from zorba_ray.config.schema import Config
-from zorba_ray.config.source import Setting, read_argument, read_yaml
+from zorba_ray.config.source import Setting, base_of, method_file_of, read_argument, read_yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
 FOLDERS = "configs/", "configs/methods/"
+METHOD_FOLDERS = (Path("configs") / "methods", CHECKOUT / "methods")
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = (), more: Sequence[str] = ()) -> Config:
+KindOf = Callable[[str], Kind]  # a method file (empty: none) → the kind of config that it makes possible
+Layer = list[Setting]  # of one file with what it is based on, or of the command line
+
+
+def load_config(
+    path: str | Path | None, overrides: Sequence[str] = (), more: Sequence[str] = (), *, kind_of: KindOf
+) -> Config:
     """The config of a run. `path` is a file or the bare name of one in configs/ or configs/methods/; None is the
     embedded default. `more` files come over it, each over the one before."""
-    settings = [setting for each in [*([path] if path else []), *more] for setting in read_files(find_config(each))]
-    return build([*settings, *(setting for argument in overrides for setting in read_argument(argument))])
+    files = [find_config(each) for each in [*([path] if path else []), *more]]
+    kind = kind_of(method_file_in(files, overrides))
+    arguments = [setting for argument in overrides for setting in read_argument(argument, kind)]
+    return build(kind, [*(read_files(file, kind) for file in files), arguments])
 
 
-def build(settings: list[Setting]) -> Config:
-    """The config that settings make over the defaults, later ones over earlier ones."""
-    tree = OmegaConf.structured(Config)
+def method_file_in(files: Sequence[Path], overrides: Sequence[str] = ()) -> str:
+    """The method file that files and arguments name: it must be read before their other keys can be understood."""
+    found = [scalar for file in files for each in reversed(chain(file)) if (scalar := method_file_of(each))]
+    found += [text.partition("=")[2].strip("'\"") for text in overrides if text.startswith("method_file=")]
+    return found[-1] if found else ""
+
+
+def build(kind: Kind, layers: Sequence[Layer]) -> Config:
+    """The config that layers of settings make over the defaults, later ones over earlier ones. A layer that chooses a
+    method stands over the preset of that method, so that choosing by key and by preset is the same."""
+    settings = [setting for layer in layers for setting in [*preset_of(kind, layer), *layer]]
+    tree = copy.deepcopy(blank(kind))
     for setting in settings:
         put(tree, setting)
     give_way(tree, settings)
     return resolve(tree, {setting.name: setting.origin for setting in settings})
+
+
+@lru_cache(maxsize=64)
+def blank(kind: Kind) -> DictConfig:
+    """The defaults as a tree that knows its types."""
+    return cast(DictConfig, OmegaConf.structured(kind))
+
+
+def preset_of(kind: Kind, layer: Layer) -> Layer:
+    """The settings of the method that a layer chooses, from configs/methods/NAME.yaml; none where it chooses none, or
+    one of the user's own."""
+    chosen = [setting.value for setting in layer if setting.path == ("method",)]
+    if not chosen:
+        return []
+    path = next((p for folder in METHOD_FOLDERS if (p := folder / f"{chosen[-1]}.yaml").is_file()), None)
+    return read_files(path, kind) if path else []
 
 
 def find_config(name: str | Path) -> Path:
@@ -67,18 +104,24 @@ def is_config(name: str) -> bool:
     return True
 
 
-def read_files(path: Path) -> list[Setting]:
+def read_files(path: Path, kind: Kind) -> Layer:
     """The settings of a file after those of the file that it is based on, and so on."""
-    settings: list[Setting] = []
-    seen: list[Path] = []
+    settings: Layer = []
+    for each in chain(path):
+        settings = read_yaml(each, kind) + settings
+    return settings
+
+
+def chain(path: Path) -> list[Path]:
+    """A config file, the one that its `base` names, and so on."""
+    found: list[Path] = []
     while True:
-        if path.resolve() in seen:
+        if path.resolve() in map(Path.resolve, found):
             raise ConfigError(f"{path}: the configs' `base` lines go round in a circle")
-        seen.append(path.resolve())
-        own, base = read_yaml(path)
-        settings = own + settings
+        found.append(path)
+        base = base_of(path)
         if not base:
-            return settings
+            return found
         beside = path.parent / base
         following = next((p for p in (beside, Path(f"{beside}.yaml")) if p.is_file()), None)
         if following is None:
@@ -125,8 +168,6 @@ def resolve(tree: DictConfig, origins: dict[str, str]) -> Config:
 def check_choices(section: Any, path: tuple[str, ...], origins: dict[str, str]) -> None:
     for name, key in children(type(section), path).items():
         value = getattr(section, name)
-        if key.name == "method" and section.method_file:  # which names it registers is known when it is run
-            continue
         try:
             check_choice(key, value, key.name)
         except ConfigError as error:

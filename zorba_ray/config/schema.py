@@ -1,4 +1,6 @@
-"""Every key of a run, with its meaning and default. `--help` prints this file's content; nothing else defines a key.
+"""Every key of a run but those of single methods, with its meaning and default; `--help` prints it.
+
+A method declares its own keys in its file: `config.kind` makes them a section under the method's name.
 
 Sizes of memory are strings with a unit ("24 GiB", "900 KiB"); `config.units.parse_bytes` reads them.
 """
@@ -24,10 +26,6 @@ def key(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
 def section(kind: type, help: str) -> Any:
     """A nested group of keys."""
     return field(default_factory=kind, metadata={"help": help, "choices": ()})
-
-
-FIRST_ORDER = ["fedavg", "fedit"]  # methods that train with gradients
-METHOD_NAMES = ["zorba", "fedspzo", "decomfl", "fedkseed", "fedzo", *FIRST_ORDER]  # and what `methods.register` adds
 
 
 @dataclass
@@ -180,43 +178,6 @@ class ZeroOrderConfig:
 
 
 @dataclass
-class SplitConfig:
-    forks: int = key(2, "second-part directions for each first-part one, m; divides zo.directions")
-    at: int = key(0, "blocks in the first part; 0: half of them")
-    per_client: bool = key(False, "split in the middle of each client's own active blocks instead")
-    form: str = key(
-        "joint", "both parts perturbed in one probe, or one after the other, the second behind a clean first part",
-        ("joint", "sequential"),
-    )
-
-
-@dataclass
-class PoolConfig:
-    size: int = key(4096, "directions in the pool, K")
-    draw: str = key("uniform", "how clients draw from it: all alike, or by the mean |ρ| so far", ("uniform", "pro"))
-    clip: float = key(1000.0, "scalars are clipped to ± this")
-
-
-@dataclass
-class LocalConfig:
-    optimizer: str = key("adamw", "what a client trains with; its state begins anew in every round", ("adamw", "sgd"))
-    steps: int = key(1, "steps that a client does in a round, each on a mini-batch of its own; the rate is step.lr")
-    epochs: int = key(0, "passes over its data that a client does in a round, instead of `steps`; 0: steps")
-    betas: list[float] = key([0.9, 0.999], "AdamW's averaging of gradients and of their squares")
-    eps: float = key(1e-8, "AdamW's term against division by zero")
-    momentum: float = key(0.0, "SGD's momentum")
-    weight_decay: float = key(0.0, "weight decay, of matrices; norms and biases have none")
-
-
-@dataclass
-class FeditConfig:
-    aggregate: str = key(
-        "separate", "average the factors of the adapters one by one, or their product, brought back to their rank",
-        ("separate", "exact"),
-    )
-
-
-@dataclass
 class StepConfig:
     lr: float = key(3e-3, "learning rate, η")
     schedule: str = key("constant", "how η moves over the rounds", ("constant", "linear", "cosine"))
@@ -293,8 +254,9 @@ class Config:
     name: str = key("run", "name of the run; its folder is runs/NAME-TIME")
     seed: int = key(0, "seed of everything random, 0 to 2^64 − 1")
     rounds: int = key(100, "federated rounds")
-    method: str = key("zorba", "training method", METHOD_NAMES)
-    method_file: str = key("", "a Python file of yours that registers methods (docs/methods.md); every node runs it")
+    method: str = key("zorba", "training method; choosing it also sets what its preset in configs/methods/ says")
+    method_file: str = key("", "a Python file of yours that registers methods and their keys (docs/methods.md); every "
+                           "node runs it")
     placement: str = key("auto", "one actor per client, many clients per actor, or chosen by the hardware",
                          ("auto", "per_client", "cohort"))
     out: str = key("", "folder of the run; empty: runs/NAME-TIME")
@@ -305,13 +267,14 @@ class Config:
     model: ModelConfig = section(ModelConfig, "the language model and what of it is trained")
     task: TaskConfig = section(TaskConfig, "data, prompt and labels")
     zo: ZeroOrderConfig = section(ZeroOrderConfig, "the zeroth-order estimator")
-    split: SplitConfig = section(SplitConfig, "split perturbation, for method=fedspzo")
-    pool: PoolConfig = section(PoolConfig, "the pool of directions, for method=fedkseed")
-    local: LocalConfig = section(LocalConfig, "training on a client with gradients, for method=fedavg and fedit")
-    fedit: FeditConfig = section(FeditConfig, "aggregation of adapters, for method=fedit")
     step: StepConfig = section(StepConfig, "how scalars (or gradients) become a step")
     privacy: PrivacyConfig = section(PrivacyConfig, "differential privacy of clients, by a trusted server")
     allocation: AllocationConfig = section(AllocationConfig, "which client tunes which blocks")
     evaluation: EvaluationConfig = section(EvaluationConfig, "measuring accuracy")
     guard: GuardConfig = section(GuardConfig, "when to stop a run that goes wrong")
     runtime: RuntimeConfig = section(RuntimeConfig, "Ray and the hardware")
+
+    @property
+    def options(self) -> Any:
+        """The keys of the chosen method's own; None: it has none."""
+        return getattr(self, self.method, None)

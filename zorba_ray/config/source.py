@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from omegaconf.errors import ValidationError
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import Key, children, find, nearest
-from zorba_ray.config.schema import Config
+from zorba_ray.config.kind import Kind
 
 KEY = re.compile(r"[A-Za-z_][\w.]*(\[\d+\][\w.]*)*")
 CONVERT = {int: IntegerNode, float: FloatNode, bool: BooleanNode, str: str}
-NULL = "tag:yaml.org,2002:null"
+NULL, MAPPING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
 
 
 @dataclass(frozen=True)
@@ -40,46 +41,72 @@ class Setting:
         return ".".join(self.path)
 
 
-def read_yaml(path: Path) -> tuple[list[Setting], str]:
-    """The settings of a file, and the file that it says it is based on ("" for none)."""
+def read_yaml(path: Path, config: Kind) -> list[Setting]:
+    """The settings of a file; what it is based on (`base`) is `config.load.chain`'s."""
+    root = read_root(path)
+    rest = [(name, node) for name, node in root.value if not is_named(name, "base")] if root else []
+    return list(flatten(yaml.MappingNode(MAPPING, rest), config, config, (), str(path)))
+
+
+def top_node(path: Path, name: str) -> yaml.Node | None:
+    """What one key at the top of a file says; None: it is not there."""
+    root = read_root(path)
+    return next((node for key, node in root.value if is_named(key, name)), None) if root else None
+
+
+def base_of(path: Path) -> str:
+    """The file that a file says it is based on; empty: none."""
+    node = top_node(path, "base")
+    if node is not None and not (isinstance(node, yaml.ScalarNode) and node.value):
+        raise ConfigError(f"{at(str(path), node)}: base takes the path of another config")
+    return str(node.value) if node else ""
+
+
+def method_file_of(path: Path) -> str:
+    """The method file that a file names; empty: none."""
+    node = top_node(path, "method_file")
+    return str(node.value) if isinstance(node, yaml.ScalarNode) and not is_null(node) else ""
+
+
+@lru_cache(maxsize=256)
+def parse(text: str, source: str) -> yaml.Node | None:
+    return compose(text, source)
+
+
+def read_root(path: Path) -> yaml.MappingNode | None:
+    """A config file as YAML nodes; None: it is empty."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"cannot read config {path}: {problem}") from None
-    root = compose(text, str(path))
-    if root is None:
-        return [], ""
-    if not isinstance(root, yaml.MappingNode):
+    root = parse(text, str(path))
+    if root is not None and not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}: a config is lines of 'key: value', not {describe(root)}")
-    base = ""
-    rest = []
-    for name, node in root.value:
-        if isinstance(name, yaml.ScalarNode) and name.value == "base":
-            if not isinstance(node, yaml.ScalarNode) or not node.value:
-                raise ConfigError(f"{at(str(path), node)}: base takes the path of another config")
-            base = node.value
-        else:
-            rest.append((name, node))
-    return list(flatten(yaml.MappingNode(root.tag, rest), Config, (), str(path))), base
+    return root
 
 
-def read_argument(argument: str) -> list[Setting]:
+def is_named(node: yaml.Node, name: str) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.value == name
+
+
+def read_argument(argument: str, config: Kind) -> list[Setting]:
     """The settings of one `key=value` argument. The value is YAML, except for a text key: that takes it as it is."""
     name, equals, text = argument.partition("=")
     if not equals:
-        raise ConfigError(f"command line: {argument!r} is not key=value; the nearest is {nearest(path_of(name))}=…")
+        close = nearest(config, path_of(name))
+        raise ConfigError(f"command line: {argument!r} is not key=value; the nearest is {close}=…")
     if not KEY.fullmatch(name):
         raise ConfigError(f"command line: {argument!r} does not begin with a key, as in rounds=50 or zo.mu=1e-3")
     path = path_of(name)
     with where("command line"):
-        key = find(path)
+        key = find(config, path)
     if key.type is str:
         quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
         node: Any = compose(text, "command line") if quoted else yaml.ScalarNode("tag:yaml.org,2002:str", text)
     else:
         node = compose(text, f"command line: {name}")
-    return list(settings(node, key, path, "command line"))
+    return list(settings(node, config, key, path, "command line"))
 
 
 def path_of(name: str) -> tuple[str, ...]:
@@ -99,35 +126,39 @@ def compose(text: str, source: str) -> yaml.Node | None:
     return root
 
 
-def flatten(node: yaml.MappingNode, kind: Any, path: tuple[str, ...], source: str) -> Iterator[Setting]:
-    """The settings of a section."""
+def flatten(
+    node: yaml.MappingNode, config: Kind, kind: Any, path: tuple[str, ...], source: str
+) -> Iterator[Setting]:
+    """The settings of a section, which is of some `kind`."""
     known = children(kind)
     for name, child in pairs(node, path, source):
         here = (*path, name)
         if name not in known:
-            unknown = ".".join(here)
-            raise ConfigError(f"{at(source, child)}: no key is called {unknown!r}; the nearest is {nearest(here)!r}")
-        yield from settings(child, known[name], here, source)
+            unknown, close = ".".join(here), nearest(config, here)
+            raise ConfigError(f"{at(source, child)}: no key is called {unknown!r}; the nearest is {close!r}")
+        yield from settings(child, config, known[name], here, source)
 
 
-def settings(node: yaml.Node | None, key: Key, path: tuple[str, ...], source: str) -> Iterator[Setting]:
+def settings(
+    node: yaml.Node | None, config: Kind, key: Key, path: tuple[str, ...], source: str
+) -> Iterator[Setting]:
     """What one node sets: a section's keys one by one, anything else as one value."""
     if not key.is_section:
-        yield Setting(path, value(node, key, path, source), at(source, node))
+        yield Setting(path, value(node, config, key, path, source), at(source, node))
     elif isinstance(node, yaml.MappingNode):
-        yield from flatten(node, key.type, path, source)
+        yield from flatten(node, config, key.type, path, source)
     elif not is_null(node):  # a section with all its lines commented out is null, and sets nothing
         first = next(iter(children(key.type)))
         raise ConfigError(f"{at(source, node)}: {'.'.join(path)} is a group of keys, such as {'.'.join(path)}.{first}")
 
 
-def value(node: yaml.Node | None, key: Key, path: tuple[str, ...], source: str) -> Any:
+def value(node: yaml.Node | None, config: Kind, key: Key, path: tuple[str, ...], source: str) -> Any:
     """A node as nested lists and mappings of raw text, shaped as the schema wants it."""
     if key.is_section and isinstance(node, yaml.MappingNode):
-        return {s.path[-1]: s.value for s in flatten(node, key.type, path, source)}
+        return {s.path[-1]: s.value for s in flatten(node, config, key.type, path, source)}
     if key.element is not None and isinstance(node, yaml.SequenceNode):
         entry = dataclasses.replace(key, type=key.element)
-        return [value(child, entry, (*path, str(i)), source) for i, child in enumerate(node.value)]
+        return [value(child, config, entry, (*path, str(i)), source) for i, child in enumerate(node.value)]
     text = node.value if isinstance(node, yaml.ScalarNode) and not is_null(node) else None
     if text is not None and key.type in CONVERT and convertible(key.type, text):
         return text

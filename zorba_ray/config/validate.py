@@ -14,17 +14,13 @@ from typing import Any
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import check_choice, children
-from zorba_ray.config.schema import FIRST_ORDER, BudgetsConfig, Config, ModelConfig, TaskConfig
+from zorba_ray.config.schema import BudgetsConfig, Config, ModelConfig, TaskConfig
 from zorba_ray.config.units import parse_bytes, parse_clients
 
 # The widths of the noise's counter (zorba_ray.noise): beyond them two directions would share their numbers.
 MOST_SEED, MOST_ROUNDS, MOST_CLIENTS, MOST_DIRECTIONS = 2**64 - 1, 2**24, 2**24 - 2, 2**16
 MOST_LOCAL_STEPS = 2**12 - 1  # the last of the noise's local steps is kept for the statistics of the allocation
 
-
-COMPARABLE = ("zorba", "fedspzo", "decomfl")  # clients send scalars of the same directions
-LATE = (*COMPARABLE, "fedzo")  # a step is a sum over clients, along directions that the round alone decides
-PRIVATE = ("zorba", "decomfl")  # ... of the very scalars that clients send
 
 
 def validate(config: Config) -> None:
@@ -37,14 +33,13 @@ def validate(config: Config) -> None:
     check_model(config.model)
     check_task(config.task)
     check_method(config)
-    check_local(config)
     check_allocation(config)
     check_runtime(config)
 
 
 def ignored(config: Config) -> list[str]:
     """Keys that are set and have no effect, one line each: not wrong, but worth saying."""
-    default = Config()
+    default = type(config)()
     lines = []
 
     def unused(changed: bool, name: str, because: str) -> None:
@@ -58,14 +53,6 @@ def ignored(config: Config) -> list[str]:
            f"clients.partition is {clients.partition}")
     unused(bool(clients.partition_column) and clients.partition != "natural", "clients.partition_column",
            f"clients.partition is {clients.partition}")
-    unused(config.split != default.split and config.method != "fedspzo", "split", "method is not fedspzo")
-    unused(config.split.at > 0 and config.split.per_client, "split.at", "split.per_client is true")
-    unused(config.pool != default.pool and config.method != "fedkseed", "pool", "method is not fedkseed")
-    unused(config.local != default.local and config.method not in FIRST_ORDER, "local",
-           f"method={config.method} has no gradients")
-    unused(config.fedit != default.fedit and config.method != "fedit", "fedit", "method is not fedit")
-    unused(config.zo.local_steps > 1 and config.method in FIRST_ORDER, "zo.local_steps",
-           "with gradients local.steps counts")
     unused(config.step.final != default.step.final and config.step.schedule == "constant", "step.final",
            "step.schedule is constant")
     world = config.participation
@@ -108,8 +95,7 @@ def check_values(section: Any, path: tuple[str, ...]) -> None:
                 require(math.isfinite(entry), key.name, entry, "a finite number")
             elif dataclasses.is_dataclass(entry):
                 check_values(entry, key.path)
-        if key.name != "method" or not section.method_file:
-            check_choice(key, value, key.name)
+        check_choice(key, value, key.name)
 
 
 def at_least(low: float, **values: float) -> None:
@@ -189,32 +175,13 @@ def check_world(config: Config) -> None:
 
 
 def check_shared_world(config: Config) -> None:
-    """What works only where clients' scalars belong to the same directions, or only with plain averages."""
+    """Robust averages and privacy, whatever the method; what a method can bear of them is `methods.fit`'s."""
     step, privacy = config.step, config.privacy
     require(0 <= step.trim < 0.5, "step.trim", step.trim, "a share from 0 to less than a half: it is cut at both ends")
     positive(step__clip_norm=step.clip_norm, privacy__clip=privacy.clip)
     at_least(0, privacy__noise=privacy.noise)
     require(0 < privacy.delta < 1, "privacy.delta", privacy.delta, "a probability between 0 and 1")
-
-    def refuse(used: str, methods: tuple[str, ...], shared: bool, because: str) -> None:
-        if config.method not in methods:
-            raise ConfigError(f"{used} does not work with method={config.method}: {because}; "
-                              f"it works with {', '.join(methods)}")
-        if shared and not config.zo.shared:
-            raise ConfigError(f"{used} does not work with zo.shared=false: {because}")
-
-    if step.aggregate != "mean":
-        refuse(f"step.aggregate={step.aggregate}", COMPARABLE, True,
-               "clients' scalars belong to different directions and cannot be compared")
-    if config.faults.outlier > 0:
-        refuse("faults.outlier", COMPARABLE, False, "clients do not send scalars that can be compared")
-    if config.participation.late == "keep":
-        refuse("participation.late=keep", LATE, False, "a late report cannot be added to another round's step")
-        for name, other in (("step.aggregate", step.aggregate != "mean"), ("privacy.noise", privacy.noise > 0)):
-            if other:
-                raise ConfigError(f"participation.late=keep does not work with {name}: late reports join a mean")
     if privacy.noise > 0:
-        refuse("privacy.noise", PRIVATE, True, "noise is added on sums of clients' scalars of shared directions")
         if step.weights != "equal":
             raise ConfigError("privacy.noise needs step.weights=equal: the privacy of a client is accounted for equal "
                               "weights")
@@ -301,51 +268,9 @@ def check_method(config: Config) -> None:
     require(1 <= zo.directions <= MOST_DIRECTIONS, "zo.directions", zo.directions, f"from 1 to {MOST_DIRECTIONS}")
     positive(zo__mu=zo.mu)
     require(1 <= zo.local_steps <= MOST_LOCAL_STEPS, "zo.local_steps", zo.local_steps, f"from 1 to {MOST_LOCAL_STEPS}")
-    check_kind(config)
     at_least(0, step__lr=step.lr, step__warmup=step.warmup)
     require(step.warmup <= config.rounds, "step.warmup", step.warmup, f"at most rounds, which is {config.rounds}")
     require(0 <= step.final <= 1, "step.final", step.final, "a share of step.lr, from 0 to 1")
-
-
-def check_kind(config: Config) -> None:
-    """What single methods want of the keys that all share, and of their own."""
-    zo, split, pool, method = config.zo, config.split, config.pool, config.method
-    if method in ("fedspzo", "decomfl", "fedkseed"):
-        require(zo.shared, "zo.shared", zo.shared, f"true, because in method={method} all clients share directions")
-    if method == "fedspzo":
-        require(zo.estimator == "central", "zo.estimator", zo.estimator, "central, because method is fedspzo")
-        require(split.forks >= 1 and zo.directions % split.forks == 0, "split.forks", split.forks,
-                f"a divisor of zo.directions, which is {zo.directions}: every first part has as many second parts")
-    at_least(0, split__at=split.at)
-    require(1 <= pool.size <= MOST_DIRECTIONS, "pool.size", pool.size, f"from 1 to {MOST_DIRECTIONS}")
-    positive(pool__clip=pool.clip)
-
-
-def check_local(config: Config) -> None:
-    """Training with gradients: its own keys, and what goes with zeroth-order methods only."""
-    local, method = config.local, config.method
-    at_least(1, local__steps=local.steps)
-    at_least(0, local__epochs=local.epochs, local__weight_decay=local.weight_decay)
-    positive(local__eps=local.eps)
-    require(len(local.betas) == 2 and all(0 <= beta < 1 for beta in local.betas), "local.betas", local.betas,
-            "two numbers from 0 to below 1")
-    require(0 <= local.momentum < 1, "local.momentum", local.momentum, "from 0 to below 1")
-    if method not in FIRST_ORDER:
-        return
-    model, because = config.model, f"because method={method} trains with gradients"
-    require(model.precision == "float32", "model.precision", model.precision, f"float32, {because}")
-    require(model.frozen in ("resident", "offload") or model.trainable != "full", "model.frozen", model.frozen,
-            f"resident, or model.trainable=lora, {because}: few bits are for weights that nobody trains")
-    exact = method == "fedit" and config.fedit.aggregate == "exact"
-    require(config.step.aggregate in (("mean",) if exact else ("mean", "clipped")), "step.aggregate",
-            config.step.aggregate, f"mean{'' if exact else ' or clipped'}, {because}")
-    require(config.privacy.noise == 0, "privacy.noise", config.privacy.noise, f"0, {because}: only scalars are noised")
-    require(config.participation.late == "drop", "participation.late", config.participation.late, f"drop, {because}")
-    for name in ("byzantine", "outlier"):
-        value = getattr(config.faults, name)
-        require(value == 0, f"faults.{name}", value, f"0, {because}: it is about scalars")
-    if method == "fedit":
-        require(model.trainable == "lora", "model.trainable", model.trainable, "lora, because method is fedit")
 
 
 def check_allocation(config: Config) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zorba_ray.config.schema import LocalConfig
 from zorba_ray.noise import Direction
 
 
@@ -41,16 +38,8 @@ class RoundPlan:
     batch: int = 0  # which of the round's mini-batches
     local_steps: int = 1  # of each client in a round; above 1 a client moves by itself between them
     aggregate: Rule = MEAN  # how the clients' values become one
-    forks: int = 1  # fedspzo: second-part directions for each of the first part, m
-    form: str = "joint"  # fedspzo: joint or sequential
-    split_at: int = 0  # fedspzo: blocks in the first part; 0: half of them
-    split_per_client: bool = False  # fedspzo: in the middle of each client's own active blocks
-    pool: int = 0  # fedkseed: directions in the pool
-    clip: float = 0.0  # fedkseed: largest |ρ|
-    pro: bool = False  # fedkseed: draw by amplitude
-    chances: NDArray[np.float64] | None = None  # fedkseed-Pro: of each direction of the pool; None: all alike
-    local: LocalConfig = field(default_factory=LocalConfig)  # first-order: how clients train
-    exact: bool = False  # fedit: average what adapters add to the weights, not their factors
+    options: Any = None  # the keys of the method's own
+    memory: Any = None  # what the method told of the ledger so far (`methods.method.Memory`)
 
     def direction(self, p: int, client: int) -> Direction:
         """The p-th direction as client n sees it: everybody's, or its own."""

@@ -1,6 +1,22 @@
-"""Training methods. A method says which probes a client does, what it reports, and how reports become a step."""
+"""Training methods, a file each: which keys it has, which probes a client does, what it reports, how reports become a
+step."""
 
-from zorba_ray.methods.method import FirstOrder, Method, Update, ZeroOrder
-from zorba_ray.methods.table import METHODS, method_of, register
+from zorba_ray.config.schema import key
+from zorba_ray.methods.fit import check, ignored
+from zorba_ray.methods.method import FirstOrder, Forked, LocalOptions, Memory, Method, Traffic, Update, ZeroOrder
+from zorba_ray.methods.table import (
+    METHODS,
+    carried_out,
+    forked_of,
+    has_gradients,
+    kind_of,
+    local_steps,
+    method_of,
+    register,
+)
 
-__all__ = ["METHODS", "FirstOrder", "Method", "Update", "ZeroOrder", "method_of", "register"]
+__all__ = [
+    "METHODS", "FirstOrder", "Forked", "LocalOptions", "Memory", "Method", "Traffic", "Update", "ZeroOrder",
+    "carried_out", "check", "forked_of", "has_gradients", "ignored", "key", "kind_of", "local_steps", "method_of",
+    "register",
+]  # fmt: skip

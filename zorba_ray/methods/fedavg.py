@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.config.schema import Config
+from zorba_ray.config.validate import at_least, positive, require
 from zorba_ray.messages import MEAN, Report, RoundPlan, TensorStep
 from zorba_ray.methods.average import average
-from zorba_ray.methods.method import Row, Update
+from zorba_ray.methods.method import FirstOrder, Row, Update
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel
@@ -80,3 +82,18 @@ def _scale(plan: RoundPlan, report: Report) -> float:
     squares = [float(np.square(v, dtype=np.float64).sum()) for v in report.vectors if v is not None]
     length = float(np.sqrt(sum(squares)))
     return plan.aggregate.clip_norm / length if length > plan.aggregate.clip_norm else 1.0
+
+
+def check(config: Config) -> list[str]:
+    """The keys that all methods with gradients share, under this one's name."""
+    options, name = config.options, config.method
+    at_least(1, **{f"{name}.steps": options.steps})
+    at_least(0, **{f"{name}.epochs": options.epochs, f"{name}.weight_decay": options.weight_decay})
+    positive(**{f"{name}.eps": options.eps})
+    require(len(options.betas) == 2 and all(0 <= beta < 1 for beta in options.betas), f"{name}.betas", options.betas,
+            "two numbers from 0 to below 1")
+    require(0 <= options.momentum < 1, f"{name}.momentum", options.momentum, "from 0 to below 1")
+    return []
+
+
+METHOD = FirstOrder(train, step, check=check)

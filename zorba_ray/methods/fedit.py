@@ -4,14 +4,17 @@ what they add to the weights; `fedit.aggregate: exact` averages that instead and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.config.schema import Config, key
+from zorba_ray.config.validate import require
 from zorba_ray.messages import Layout, Report, RoundPlan, TensorStep
 from zorba_ray.methods import fedavg
-from zorba_ray.methods.method import Row, Update
+from zorba_ray.methods.method import FirstOrder, LocalOptions, Row, Update
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel
@@ -20,10 +23,20 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float64]
 
 
+@dataclass
+class Options(LocalOptions):
+    """The keys `fedit.*`."""
+
+    aggregate: str = key(
+        "separate", "average the factors of the adapters one by one, or their product, brought back to their rank",
+        ("separate", "exact"),
+    )
+
+
 def train(model: BlockModel, plan: RoundPlan, client: int, row: Row, batches: Iterable[Batch]) -> Update:
     from zorba_ray.methods.training import train_locally
 
-    return train_locally(model, plan, row, batches, whole=plan.exact)
+    return train_locally(model, plan, row, batches, whole=plan.options.aggregate == "exact")
 
 
 def step(
@@ -31,7 +44,7 @@ def step(
 ) -> TensorStep:
     """separate: mean(B) and mean(A), as FedAvg. exact: the rank-r factors nearest to `Σ w_n B_n A_n / Σ w_n`, by SVD;
     what they leave out is the step's residual, a share of the Frobenius norm over all adapters."""
-    if not plan.exact:
+    if plan.options.aggregate != "exact":
         return fedavg.step(plan, reports, active, weights)
     left, all = [0.0], [0.0]
 
@@ -90,3 +103,14 @@ def best_factors(
     new_b[:, :count] = u * (signs * root)
     new_a[:count] = v * (signs * root)[:, None]
     return new_b, new_a, float((s[count:] ** 2).sum()), float((s**2).sum())
+
+
+def check(config: Config) -> list[str]:
+    trainable, aggregate = config.model.trainable, config.step.aggregate
+    require(trainable == "lora", "model.trainable", trainable, "lora, because method is fedit")
+    require(config.options.aggregate != "exact" or aggregate == "mean", "step.aggregate", aggregate,
+            "mean, because fedit.aggregate is exact")
+    return fedavg.check(config)
+
+
+METHOD = FirstOrder(train, step, Options, check)

@@ -7,29 +7,42 @@ In each of its local steps a client draws from the pool; it uploads one sum for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.config.schema import Config, key
+from zorba_ray.config.validate import MOST_DIRECTIONS, positive, require
 from zorba_ray.engine import Path
 from zorba_ray.messages import CombinedStep, Report, RoundPlan, SharedStep, Step
 from zorba_ray.methods import zorba
 from zorba_ray.methods.average import block_coefficients
+from zorba_ray.methods.method import Traffic, ZeroOrder
 from zorba_ray.noise import Direction, Domain, generator
 
 Floats = NDArray[np.float64]
 
 
+@dataclass
+class Options:
+    """The keys `fedkseed.*`."""
+
+    size: int = key(4096, "directions in the pool, K")
+    draw: str = key("uniform", "how clients draw from it: all alike, or by the mean |ρ| so far", ("uniform", "pro"))
+    clip: float = key(1000.0, "scalars are clipped to ± this")
+
+
 def draws(plan: RoundPlan, client: int, count: int) -> NDArray[np.int64]:
     """A client's first `count` draws of the round, with replacement."""
     stream = generator(plan.seed, Domain.POOL, plan.round, client)
-    if plan.chances is None:
-        return np.asarray(stream.integers(0, plan.pool, count), dtype=np.int64)
-    ends = np.cumsum(plan.chances)
+    if plan.memory is None:
+        return np.asarray(stream.integers(0, plan.options.size, count), dtype=np.int64)
+    ends = np.cumsum(plan.memory)
     found = np.searchsorted(ends, ends[-1] * stream.random(count), side="right")
-    return np.asarray(np.minimum(found, plan.pool - 1), dtype=np.int64)
+    return np.asarray(np.minimum(found, plan.options.size - 1), dtype=np.int64)
 
 
 def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Path, ...]:
@@ -41,7 +54,7 @@ def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Pat
 
 def scalars(plan: RoundPlan, losses: NDArray[np.float64]) -> NDArray[np.float32]:
     """ρ [P], clipped to ± `clip`."""
-    return np.clip(zorba.scalars(plan, losses), np.float32(-plan.clip), np.float32(plan.clip))
+    return np.clip(zorba.scalars(plan, losses), np.float32(-plan.options.clip), np.float32(plan.options.clip))
 
 
 def sums(plan: RoundPlan, client: int, rho: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -74,7 +87,7 @@ def step(
         count[place] += 1
     c = block_coefficients(plan.aggregate, active[members].astype(np.int8), weights[members], values[None])
     seen: dict[str, Any] = {}
-    if plan.pro:
+    if plan.options.draw == "pro":
         seen = {"amplitudes": np.abs(values).sum(axis=0).astype(np.float32), "drawn": count}
     return SharedStep(plan.round, plan.lr, c, per=plan.directions, pool=pool.astype(np.int32), **seen)
 
@@ -83,10 +96,8 @@ class History:
     """What the server remembers of each direction of the pool: how large the sums were that clients sent for it. All of
     it follows from the ledger's steps."""
 
-    def __init__(self, size: int, steps: Iterable[Step] = ()):
+    def __init__(self, size: int):
         self._amplitudes, self._drawn = np.zeros(size), np.zeros(size, dtype=np.int64)
-        for each in steps:
-            self.add(each)
 
     def add(self, step: Step) -> None:
         if isinstance(step, CombinedStep) and not step.parts:
@@ -96,12 +107,35 @@ class History:
             self._amplitudes[step.pool] += step.amplitudes
             self._drawn[step.pool] += step.drawn
 
-    def chances(self) -> Floats | None:
-        """softmax of the mean |sum| of each direction, normalised to 0 … 1; a direction never drawn counts as 0. None
-        while nothing tells them apart."""
+    def told(self) -> Floats | None:
+        """The chances of the directions: softmax of the mean |sum| of each, normalised to 0 … 1; one never drawn counts
+        as 0. None while nothing tells them apart."""
         mean = self._amplitudes / np.maximum(self._drawn, 1)
         low, high = float(mean.min()), float(mean.max())
         if not high > low:
             return None
         weight = np.exp((mean - low) / (high - low))
         return np.asarray(weight / weight.sum(), dtype=np.float64)
+
+
+def memory(config: Config) -> History | None:
+    """Only who draws by amplitude remembers."""
+    return History(config.options.size) if config.options.draw == "pro" else None
+
+
+def traffic(config: Config) -> Traffic:
+    options: Options = config.options
+    drawn = config.zo.local_steps * config.zo.directions if options.draw == "pro" else 0
+    return Traffic(pool=options.size, drawn=drawn)
+
+
+def check(config: Config) -> list[str]:
+    size = config.options.size
+    require(1 <= size <= MOST_DIRECTIONS, "fedkseed.size", size, f"from 1 to {MOST_DIRECTIONS}")
+    positive(fedkseed__clip=config.options.clip)
+    return []
+
+
+METHOD = ZeroOrder(
+    probes, scalars, step, upload, traffic=traffic, options=Options, check=check, memory=memory, shared=True
+)

@@ -9,18 +9,96 @@ it, and with a split per client each client has its own parts: both papers' idea
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import Config, key
+from zorba_ray.config.validate import at_least, require
 from zorba_ray.engine import CLEAN, Path
 from zorba_ray.messages import Report, RoundPlan, SharedStep, Step
 from zorba_ray.methods.average import block_coefficients
-from zorba_ray.methods.split import FIRST, SECOND, Split
+from zorba_ray.methods.method import Traffic, ZeroOrder
+
+
+@dataclass
+class Options:
+    """The keys `fedspzo.*`."""
+
+    forks: int = key(2, "second-part directions for each first-part one, m; divides zo.directions")
+    at: int = key(0, "blocks in the first part; 0: half of them")
+    per_client: bool = key(False, "split in the middle of each client's own active blocks instead")
+    form: str = key(
+        "joint", "both parts perturbed in one probe, or one after the other, the second behind a clean first part",
+        ("joint", "sequential"),
+    )
+
+
+FIRST, SECOND = 1, 2
+
+
+@dataclass(frozen=True)
+class Split:
+    """FedSPZO's P directions, m forks, place of the split and form, as in the config."""
+
+    directions: int
+    forks: int
+    at: int
+    per_client: bool
+    form: str
+
+    @property
+    def pairs(self) -> int:
+        """P₁ = P / m."""
+        return self.directions // self.forks
+
+    def parts(self, rows: NDArray[np.bool_]) -> NDArray[np.int8]:
+        """For rows of a[n, l] [..., L]: 0 where a block is not active, else FIRST or SECOND.
+
+        The first part is the first `at` blocks (0: half of all), or per client the first half of its active blocks; the
+        middle one of an odd number is in the second part.
+        """
+        blocks = rows.shape[-1]
+        if self.per_client:
+            rank = np.cumsum(rows, axis=-1)  # 1 for the first active block
+            first = rank <= rows.sum(axis=-1, keepdims=True) // 2
+        else:
+            first = np.broadcast_to(np.arange(blocks) < (self.at or blocks // 2), rows.shape)
+        return np.where(rows, np.where(first, FIRST, SECOND), 0).astype(np.int8)
+
+    def gain(self, blocks: int) -> NDArray[np.float64]:
+        """How much of block q's gradient reaches block l's step as noise, [l, q], where 1 is what P directions of all
+        blocks at once let through. The first part has P/m directions; in the joint form the second part's noise in its
+        scalars averages over m forks, in the sequential form neither part meets the other.
+
+        A split per client is not one of blocks, and counts as P directions for all."""
+        if self.per_client:
+            return np.ones((blocks, blocks))
+        first = self.parts(np.ones(blocks, dtype=np.bool_)) == FIRST
+        apart = first[:, None] != first
+        return np.where(apart, float(self.form == "joint"), np.where(first, float(self.forks), 1.0))
+
+    def versions(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many versions of the hidden state leave each block, [..., L]: edges of the trie of the probes.
+
+        From a part's first active block on, its probes differ. Joint: 2·P₁ versions behind the first part's, 2·P behind
+        the second's. Sequential: two kinds of probes, each leaving the clean path at its part's first active block; the
+        clean path goes on until both have left it.
+        """
+        parts = self.parts(rows)
+        first = np.maximum.accumulate(parts == FIRST, axis=-1)
+        second = np.maximum.accumulate(parts == SECOND, axis=-1)
+        wide, narrow = 2 * self.directions, 2 * self.pairs
+        if self.form == "joint":
+            return np.where(second, wide, np.where(first, narrow, 1))
+        return np.asarray(narrow * first + wide * second + ~(first & second), dtype=np.int64)
 
 
 def split_of(plan: RoundPlan) -> Split:
-    return Split(plan.directions, plan.forks, plan.split_at, plan.split_per_client, plan.form)
+    options: Options = plan.options
+    return Split(plan.directions, options.forks, options.at, options.per_client, options.form)
 
 
 def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Path, ...]:
@@ -34,9 +112,9 @@ def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Pat
         return tuple(CLEAN if p is None else ((plan.direction(p, client), s),) for p in directions)
 
     everyone, signs = range(plan.directions), (plan.mu, -plan.mu)
-    if plan.form == "joint":
-        return tuple(path(p - p % plan.forks, p, s) for p in everyone for s in signs)
-    first = [path(p, None, s) for p in everyone[:: plan.forks] for s in signs]
+    if plan.options.form == "joint":
+        return tuple(path(p - p % plan.options.forks, p, s) for p in everyone for s in signs)
+    first = [path(p, None, s) for p in everyone[:: plan.options.forks] for s in signs]
     return (*first, *(path(None, p, s) for p in everyone for s in signs))
 
 
@@ -50,9 +128,9 @@ def contributions(plan: RoundPlan, rho: NDArray[np.float64]) -> NDArray[np.float
     """r [2, C, local steps · P] of the clients' scalars `rho` [C, local steps · J], for blocks of the first and of the
     second part: `θ₂ ← θ₂ − (η/P) Σ_p ρ_p z_p`, `θ₁ ← θ₁ − (η/P₁) Σ_i ρ̄_i z_{i·m}` with ρ̄_i the mean over i's forks, or
     in the sequential form the scalar of pair i itself."""
-    clients, m = len(rho), plan.forks
+    clients, m = len(rho), plan.options.forks
     pairs = plan.directions // m
-    if plan.form == "joint":
+    if plan.options.form == "joint":
         second = rho.reshape(clients, -1, pairs, m)
         first = second.sum(axis=-1)
     else:
@@ -72,3 +150,32 @@ def step(
     values = contributions(plan, rho)
     c = block_coefficients(plan.aggregate, split_of(plan).parts(active[members]), weights[members], values)
     return SharedStep(plan.round, plan.lr, c, per=plan.directions, first=plan.step)
+
+
+def forked(config: Config, blocks: int) -> Split:
+    """The split of a model of so many blocks."""
+    options: Options = config.options
+    if options.at >= blocks:
+        raise ConfigError(f"fedspzo.at is {options.at}, but the model has {blocks} blocks; it must leave a second part")
+    return Split(config.zo.directions, options.forks, options.at, options.per_client, options.form)
+
+
+def traffic(config: Config) -> Traffic:
+    options: Options = config.options
+    p, m = config.zo.directions, options.forks
+    return Traffic(forks=m, scalars=config.zo.local_steps * (p if options.form == "joint" else p + p // m))
+
+
+def check(config: Config) -> list[str]:
+    zo, options = config.zo, config.options
+    require(zo.estimator == "central", "zo.estimator", zo.estimator, "central, because method is fedspzo")
+    require(options.forks >= 1 and zo.directions % options.forks == 0, "fedspzo.forks", options.forks,
+            f"a divisor of zo.directions, which is {zo.directions}: every first part has as many second parts")
+    at_least(0, fedspzo__at=options.at)
+    return ["fedspzo.at has no effect: fedspzo.per_client is true"] if options.at and options.per_client else []
+
+
+METHOD = ZeroOrder(
+    probes, scalars, step, traffic=traffic, options=Options, check=check, forked=forked,
+    shared=True, comparable=True, late=True,
+)  # fmt: skip

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.engine import CLEAN, Path
 from zorba_ray.messages import Report, RoundPlan, Step
+from zorba_ray.methods.method import ZeroOrder
 
 
 def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Path, ...]:
@@ -39,3 +40,6 @@ def step(
     plan: RoundPlan, reports: Sequence[Report], active: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> Step:
     raise AssertionError("probes of single blocks make no step")
+
+
+METHOD = ZeroOrder(probes, scalars, step)

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import FIRST_ORDER, METHOD_NAMES, Config
-from zorba_ray.methods import fedavg, fedit, fedkseed, fedspzo, statistics, zorba
-from zorba_ray.methods.method import FirstOrder, Method, ZeroOrder
+from zorba_ray.config.kind import Kind, config_kind
+from zorba_ray.config.schema import Config
+from zorba_ray.methods import decomfl, fedavg, fedit, fedkseed, fedspzo, fedzo, statistics, zorba
+from zorba_ray.methods.method import FirstOrder, Forked, Method, ZeroOrder
 
 METHODS: dict[str, Method] = {
-    "zorba": ZeroOrder(zorba.probes, zorba.scalars, zorba.step),
-    "decomfl": ZeroOrder(zorba.probes, zorba.scalars, zorba.step),
-    "fedspzo": ZeroOrder(fedspzo.probes, fedspzo.scalars, fedspzo.step),
-    "fedkseed": ZeroOrder(fedkseed.probes, fedkseed.scalars, fedkseed.step, fedkseed.upload),
-    "fedzo": ZeroOrder(zorba.probes, zorba.scalars, zorba.step, dense=True),
-    "fedavg": FirstOrder(fedavg.train, fedavg.step),
-    "fedit": FirstOrder(fedit.train, fedit.step),
-    "statistics": ZeroOrder(statistics.probes, statistics.scalars, statistics.step),
+    "zorba": zorba.METHOD,
+    "fedspzo": fedspzo.METHOD,
+    "decomfl": decomfl.METHOD,
+    "fedkseed": fedkseed.METHOD,
+    "fedzo": fedzo.METHOD,
+    "fedavg": fedavg.METHOD,
+    "fedit": fedit.METHOD,
 }
-BUILT_IN = frozenset(METHODS)
+PROBES = {"statistics": statistics.METHOD}  # what a round's plan may name beside them: it makes no step
+BUILT_IN = frozenset(METHODS) | frozenset(PROBES)
 _read: set[Path] = set()  # method files that this process has run
 
 
 def register(name: str, method: Method) -> None:
     """Make a method of your own known in this process, as `method=name`. In a `method_file`, in every process."""
-    if not re.fullmatch(r"[A-Za-z][\w-]*", name) or name in BUILT_IN:
+    taken = BUILT_IN | {field.name for field in dataclasses.fields(Config)}
+    if not re.fullmatch(r"[A-Za-z]\w*", name) or name in taken:
         raise ConfigError(f"a method cannot be called {name!r}: the name must be a word, and none of the project's own")
+    for field in dataclasses.fields(method.options) if method.options else ():
+        if "help" not in field.metadata:
+            raise ConfigError(f"the key {name}.{field.name} has no meaning: declare it as {field.name}: … = "
+                              f"key(default, 'what it means')")  # fmt: skip
     METHODS[name] = method
-    if name not in METHOD_NAMES:
-        METHOD_NAMES.append(name)
-    if isinstance(method, FirstOrder) and name not in FIRST_ORDER:
-        FIRST_ORDER.append(name)
+
+
+def kind_of(method_file: str) -> Kind:
+    """The kind of config that has all methods, and those of a file."""
+    if method_file:
+        read(Path(method_file))
+    sections = [(name, method.options, f"keys of method={name}") for name, method in METHODS.items() if method.options]
+    return config_kind(tuple(METHODS), tuple(sections))
 
 
 def method_of(config: Config) -> Method:
@@ -42,8 +53,29 @@ def method_of(config: Config) -> Method:
         read(Path(config.method_file))
     if config.method not in METHODS:
         raise ConfigError(f"method is {config.method!r}, and {config.method_file or 'nothing'} registers a method of "
-                          f"that name; known are {', '.join(METHOD_NAMES)}")
+                          f"that name; known are {', '.join(METHODS)}")  # fmt: skip
     return METHODS[config.method]
+
+
+def carried_out(name: str) -> Method:
+    """The method that a round's plan names."""
+    return PROBES[name] if name in PROBES else METHODS[name]
+
+
+def local_steps(config: Config) -> int:
+    """Steps that a client does by itself in a round."""
+    return int(config.options.steps) if isinstance(method_of(config), FirstOrder) else config.zo.local_steps
+
+
+def forked_of(config: Config, blocks: int) -> Forked | None:
+    """How a run's probes share first parts; None: they are not split."""
+    method = method_of(config)
+    return method.forked(config, blocks) if isinstance(method, ZeroOrder) and method.forked else None
+
+
+def has_gradients(config: Config) -> bool:
+    """Whether the clients of a run train with gradients."""
+    return isinstance(method_of(config), FirstOrder)
 
 
 def read(path: Path) -> None:

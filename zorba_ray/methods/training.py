@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from zorba_ray.config.schema import LocalConfig
 from zorba_ray.engine.backward import backward_flops, gradients
 from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.messages import Layout, RoundPlan
-from zorba_ray.methods.method import Row, Update
+from zorba_ray.methods.method import LocalOptions, Row, Update
 from zorba_ray.model import Block, BlockModel
 from zorba_ray.tasks import Batch
 
@@ -32,7 +31,7 @@ def train_locally(
     forward = backward = 0.0
     try:
         with gradients(model, row):
-            optimizer = make_optimizer(active, plan.local, plan.lr) if active else None
+            optimizer = make_optimizer(active, plan.options, plan.lr) if active else None
             for batch in batches:
                 examples, tokens = batch.ids.shape
                 loss = plain_loss(model, batch)
@@ -55,7 +54,7 @@ def train_locally(
     return Update(vectors, float(np.mean(losses)), evaluations, forward, backward, layout)
 
 
-def make_optimizer(blocks: Sequence[Block], local: LocalConfig, lr: float) -> torch.optim.Optimizer:
+def make_optimizer(blocks: Sequence[Block], local: LocalOptions, lr: float) -> torch.optim.Optimizer:
     """PyTorch's own, one parameter after the other; weight decay on matrices, not on norms and biases."""
     groups: list[dict[str, object]] = [{"params": [], "weight_decay": local.weight_decay},
                                        {"params": [], "weight_decay": 0.0}]  # fmt: skip

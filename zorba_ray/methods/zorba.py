@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.config.schema import Config
 from zorba_ray.engine import CLEAN, Path
 from zorba_ray.messages import PrivateStep, Report, RoundPlan, SharedStep, Step
 from zorba_ray.methods.average import block_coefficients
+from zorba_ray.methods.method import Traffic, ZeroOrder
 from zorba_ray.noise import Direction
 
 
@@ -54,3 +56,12 @@ def step(
         return PrivateStep(plan.round, plan.lr, members, rho, w, rows, per=plan.directions, first=plan.step)
     c = block_coefficients(plan.aggregate, rows.astype(np.int8), w, rho.astype(np.float64)[None])
     return SharedStep(plan.round, plan.lr, c, per=plan.directions, first=plan.step)
+
+
+def traffic(config: Config) -> Traffic:
+    """All participants' scalars make the step, unless nobody may see a client's own."""
+    scalars = config.zo.local_steps * config.zo.directions
+    return Traffic() if config.privacy.noise > 0 else Traffic(scalars=scalars)
+
+
+METHOD = ZeroOrder(probes, scalars, step, traffic=traffic, comparable=True, late=True, private=True)

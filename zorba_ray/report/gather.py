@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from zorba_ray.allocation.plan import Plan
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
 from zorba_ray.records.stream import read_parts
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import ALLOCATION, CONFIG, LEDGER, STATISTICS
 from zorba_ray.runs.summary import Summary, read_summary
 from zorba_ray.world.budgets import client_budgets

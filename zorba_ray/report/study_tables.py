@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zorba_ray.config.schema import FIRST_ORDER
 from zorba_ray.config.units import format_bytes
 from zorba_ray.config.words import duration, flops, text_table
+from zorba_ray.methods import has_gradients
 from zorba_ray.studies.aggregate import Floats, Spread, common_budget, cost_to_reach, score_at, spread
 from zorba_ray.studies.collect import Comparison, Result
 from zorba_ray.studies.spec import Study
@@ -152,7 +152,7 @@ def budget_of(comparisons: Sequence[Comparison], setting: str, cost: str) -> flo
     their forward FLOPs limit nobody, unless there are no others."""
     runs = [r for each in comparisons if each.cell.setting == setting for r in each.finals if r.ok]
     if cost == "flops":
-        runs = [r for r in runs if r.run.config.method not in FIRST_ORDER] or runs
+        runs = [r for r in runs if not has_gradients(r.run.config)] or runs
     return common_budget([float(r.curve[cost][-1]) for r in runs])
 
 

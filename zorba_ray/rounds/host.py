@@ -22,7 +22,7 @@ from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.ledger import apply_step
 from zorba_ray.ledger.wire import dense_bytes
 from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally
-from zorba_ray.methods import METHODS, FirstOrder, ZeroOrder, method_of
+from zorba_ray.methods import FirstOrder, ZeroOrder, carried_out, method_of
 from zorba_ray.model import BlockModel
 from zorba_ray.tasks import Batch, Task, epoch_batches, make_batch, sample_batch
 
@@ -62,7 +62,7 @@ class Host:
     def probe(self, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]) -> list[Report]:
         """The clients' scalars of this round, at the current weights; `active` has their rows of a[n, l]."""
         assert plan.round == self.rounds, f"probes of round {plan.round} at the weights of round {self.rounds}"
-        method = METHODS[plan.method]
+        method = carried_out(plan.method)
         if isinstance(method, FirstOrder):
             return [self._trained(method, plan, n, row) for n, row in zip(clients, active, strict=True)]
         if plan.local_steps > 1:
@@ -149,11 +149,11 @@ class Host:
     def _lessons(self, plan: RoundPlan, client: int) -> Iterator[Batch]:
         """The mini-batches of a round's training with gradients: a number of them, or passes over the client's data."""
         shard, size = self.shards[client], self.config.clients.batch
-        for epoch in range(plan.local.epochs):
+        for epoch in range(plan.options.epochs):
             for index in epoch_batches(shard, size, plan.seed, client, plan.round, epoch):
                 yield make_batch(self.task.train, index, self.task)
-        if not plan.local.epochs:
-            yield from (self._batch(plan, client, k) for k in range(plan.local.steps))
+        if not plan.options.epochs:
+            yield from (self._batch(plan, client, k) for k in range(plan.options.steps))
 
     def _batch(self, plan: RoundPlan, client: int, k: int) -> Batch:
         """A client's k-th mini-batch of the round."""

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, LedgerWriter, read_ledger
 from zorba_ray.messages import Report, RoundPlan, Step, Tally
-from zorba_ray.methods import method_of
-from zorba_ray.methods.fedkseed import History
+from zorba_ray.methods import Memory, Method, ZeroOrder, method_of
 from zorba_ray.rounds.allocator import Allocated, Allocator
 from zorba_ray.rounds.plan import plan_round
 from zorba_ray.world.step import step_of
@@ -71,17 +70,15 @@ def train(
     evaluated.
     """
     method = method_of(config)
-    history = None
+    memory = memory_of(method, config, ledger)
     plan_of = partial(plan_round, config)
-    if config.method == "fedkseed" and config.pool.draw == "pro":
-        history = History(config.pool.size, (entry.step for entry in read_ledger(ledger.path).entries))
     if is_due(config, ledger.rounds) and ledger.rounds not in evaluated:
         yield _evaluated(ledger.rounds, backend.evaluate())
     for t in range(ledger.rounds, config.rounds):
         if allocator.is_due(t):
             yield allocator.allocate(t, backend.probe)
         chosen = world.begin(t)
-        plan = plan_round(config, t, chosen.reporting, history.chances() if history else None)
+        plan = plan_round(config, t, chosen.reporting, memory.told() if memory else None)
         judged = world.judge(chosen, backend.probe(plan, allocator.active_in(t)) if chosen.reporting else [])
         loss = mean_loss(judged.counted, weights)
         first_loss = loss if first_loss is None and judged.counted else first_loss
@@ -89,12 +86,21 @@ def train(
         step = step_of(config, judged, plan, method.step, allocator.active_in, plan_of, weights)
         step = ledger.append(Entry(step, loss)).step
         world.end(judged, step)
-        if history:
-            history.add(step)
+        if memory:
+            memory.add(step)
         backend.apply(step)
         yield RoundDone(plan, judged, step, loss)
         if is_due(config, t + 1):
             yield _evaluated(t + 1, backend.evaluate())
+
+
+def memory_of(method: Method, config: Config, ledger: LedgerWriter) -> Memory | None:
+    """What the method remembers of the ledger so far; None: it needs none."""
+    memory = method.memory(config) if isinstance(method, ZeroOrder) and method.memory else None
+    if memory:
+        for entry in read_ledger(ledger.path).entries:
+            memory.add(entry.step)
+    return memory
 
 
 def is_due(config: Config, rounds: int) -> bool:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zorba_ray.config.schema import FIRST_ORDER, Config, StepConfig
+from zorba_ray.config.schema import Config, StepConfig
 from zorba_ray.messages import RoundPlan, Rule
+from zorba_ray.methods import local_steps
 from zorba_ray.noise import Domain, generator
 
 
-def plan_round(
-    config: Config, round: int, participants: Sequence[int] = (), chances: NDArray[np.float64] | None = None
-) -> RoundPlan:
+def plan_round(config: Config, round: int, participants: Sequence[int] = (), memory: Any = None) -> RoundPlan:
     """A round's plan depends on the config and the round's number only, so any round can be planned at any time.
 
-    Two exceptions are given: `participants`, whom the simulated world chooses (`world.world`), and the `chances` of the
-    pool's directions, which follow from the ledger (`methods.fedkseed.History`).
+    Two exceptions are given: `participants`, whom the simulated world chooses (`world.world`), and what the method's
+    `memory` of the ledger tells (`methods.method.Memory`).
     """
     return RoundPlan(
         method=config.method,
@@ -31,18 +28,10 @@ def plan_round(
         mu=config.zo.mu,
         shared=config.zo.shared,
         estimator=config.zo.estimator,
-        local_steps=config.local.steps if config.method in FIRST_ORDER else config.zo.local_steps,
+        local_steps=local_steps(config),
         aggregate=Rule(config.step.aggregate, config.step.trim, config.step.clip_norm),
-        forks=config.split.forks,
-        form=config.split.form,
-        split_at=config.split.at,
-        split_per_client=config.split.per_client,
-        pool=config.pool.size,
-        clip=config.pool.clip,
-        pro=config.pool.draw == "pro",
-        chances=chances,
-        local=config.local,
-        exact=config.fedit.aggregate == "exact",
+        options=config.options,
+        memory=memory,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
+from zorba_ray.runs.config import load_config
 from zorba_ray.config.schema import Config
 
 CONFIG, ALLOCATION, LEDGER = "config.yaml", "allocation.json", "ledger.jsonl"

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.allocation import Budgets, Instance, client_budgets, instance_from
-from zorba_ray.config.schema import FIRST_ORDER, Config
+from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN
 from zorba_ray.engine import Path as Route
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.precision import precision_warning, scalar_correlation
 from zorba_ray.messages import BlockInfo, Header
+from zorba_ray.methods import has_gradients
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
 from zorba_ray.model.quantise import few_bits
 from zorba_ray.engine.shape import model_shape
@@ -68,7 +69,7 @@ def load_problem(config: Config) -> Problem:
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
-    shape = model_shape(model, config.clients.batch, task.max_tokens, config.method in FIRST_ORDER)
+    shape = model_shape(model, config.clients.batch, task.max_tokens, has_gradients(config))
     shape = replace(shape, context=parse_bytes(config.clients.budgets.context))
     return Problem(task, model, shards, budgets, weights, instance_from(config, shape, budgets, weights))
 
@@ -152,7 +153,7 @@ def first_batches(base: Base) -> list[Batch]:
 def build_host(base: Base, device: str, offloaded: Sequence[int] = ()) -> Host:
     """A host of its own from what the base holds; the `offloaded` blocks stay in host memory until their turn comes,
     except for training with gradients."""
-    if base.config.method in FIRST_ORDER:
+    if has_gradients(base.config):
         offloaded = ()
     model = build_model(base.model, base.weights, device, offloaded)
     return Host(base.config, model, base.header, base.task, base.shards)

@@ -22,7 +22,7 @@ from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import FOLDER, RecordWriter, table, truncate
 from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary, summarise
-from zorba_ray.world.traffic import Wire, protocol_of
+from zorba_ray.world.traffic import Wire, traffic_of
 from zorba_ray.rounds.allocator import Allocated
 from zorba_ray.runs.exposure import client_accuracy
 from zorba_ray.runs.folder import CONFIG, LEDGER, refuse_used_folder
@@ -63,7 +63,7 @@ class Session:
         self.statuses: Counter[str] = Counter()  # of the clients' reports in this sitting
         self._evaluated = frozenset(rounds_of(table(folder), "evaluation"))
         sizes = [block.size for block in prepared.outline.header.blocks]
-        wire = Wire(config.clients.count, protocol_of(config), sizes)
+        wire = Wire(config.clients.count, traffic_of(config), sizes)
         self.world = World(config, prepared.outline.budgets, prepared.outline.samples, wire)
         self._accountant = accountant_of(config)
         if self._accountant is not None:

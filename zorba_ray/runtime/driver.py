@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import FIRST_ORDER, Config
+from zorba_ray.config.schema import Config
+from zorba_ray.methods import has_gradients
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.runs.summary import Summary
 
@@ -75,7 +76,7 @@ class Driver:
         model = self.config.model
         leaves = model.frozen == "offload" or (model.frozen in ("int8", "nf4") and model.trainable == "full")
         on_own_gpu = self.placement.device == "cuda" and self.placement.kind == "per_client"
-        return on_own_gpu and leaves and self.config.method not in FIRST_ORDER
+        return on_own_gpu and leaves and not has_gradients(self.config)
 
     def advance(self) -> list[RoundRecord | EvaluationRecord | str]:
         """Rounds for a breath's time and what came of them; empty when the run is done."""

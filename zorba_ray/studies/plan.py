@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import build, find_config, read_files
+from zorba_ray.config.kind import Kind
+from zorba_ray.config.load import build, find_config, method_file_in, read_files
 from zorba_ray.config.schema import BudgetClass, Config
 from zorba_ray.config.source import Setting, read_argument
-from zorba_ray.config.validate import validate
+from zorba_ray.methods import kind_of
+from zorba_ray.runs.config import checked
 from zorba_ray.studies.spec import Arm, Study, slug
 
 Phase = Literal["sweep", "final"]
@@ -61,9 +63,8 @@ def cells(study: Study) -> list[Cell]:
 
 
 def make_cell(study: Study, arm: Arm, setting: str) -> Cell:
-    settings = gather(study, arm, setting)
     try:
-        config = build(settings)
+        config = gather(study, arm, setting)
         if arm.lifted:
             config = lift(config, study.lifted)
         centre = arm.lr or read(config, study.tuning.key)
@@ -72,30 +73,30 @@ def make_cell(study: Study, arm: Arm, setting: str) -> Cell:
         rates = tuple(sorted(arm.rates or [float(f"{centre * factor:.6g}") for factor in study.tuning.factors]))
         cell = Cell(arm, setting, config, rates)
         for run in [*sweep_runs(study, cell), *final_runs(study, cell, rates[0])]:
-            validate(run.config)
+            checked(run.config)
     except ConfigError as error:
         raise ConfigError(f"arm {arm.name!r}: {error}") from None
     return cell
 
 
-def gather(study: Study, arm: Arm, setting: str) -> list[Setting]:
+def gather(study: Study, arm: Arm, setting: str) -> Config:
     """Base, the study's own, presets, the arm's own, the scale, the command line: later ones win."""
+    files = [find_config(name) for name in [*([study.base] if study.base else []), *arm.presets]]
     scale = [f"{study.scale.key}={setting}"] if setting else []
-    found = read_files(find_config(study.base)) if study.base else []
-    found += arguments(study.set, "set")
-    for preset in arm.presets:
-        found += read_files(find_config(preset))
-    found += arguments(arm.set, f"arm {arm.name!r}")
-    found += arguments(scale, "scale")
-    return found + arguments(study.override, "command line")
+    said = [("set", study.set), (f"arm {arm.name!r}", arm.set), ("scale", scale), ("command line", study.override)]
+    kind = kind_of(method_file_in(files, [text for _, texts in said for text in texts]))
+    layers = [read_files(file, kind) for file in files]
+    own, *later = [arguments(texts, source, kind) for source, texts in said]
+    layers.insert(1 if study.base else 0, own)
+    return build(kind, [*layers, *later])
 
 
-def arguments(texts: Sequence[str], source: str) -> list[Setting]:
+def arguments(texts: Sequence[str], source: str, kind: Kind) -> list[Setting]:
     """key=value texts as settings, their mistakes told with where they were written."""
     found = []
     for text in texts:
         try:
-            found += read_argument(text)
+            found += read_argument(text, kind)
         except ConfigError as error:
             raise ConfigError(f"{source}: {str(error).removeprefix('command line: ')}") from None
     return [replace(setting, origin=source) for setting in found]
