@@ -76,7 +76,7 @@ def driver(keys: Sequence[str], kind: type | None = None) -> Iterator[tuple[Any,
     """A prepared driver actor on a Ray of its own."""
     import ray
 
-    from zorba_ray.config.load import load_config
+    from zorba_ray.runs.config import load_config
     from zorba_ray.runtime.connect import connect
     from zorba_ray.runtime.driver import Driver
     from zorba_ray.runtime.launch import answer

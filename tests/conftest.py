@@ -37,11 +37,9 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture
 def no_trace() -> Iterator[None]:
     """Whatever method a test registers is forgotten."""
-    from zorba_ray.config.schema import METHOD_NAMES
     from zorba_ray.methods import METHODS
 
-    names, methods = list(METHOD_NAMES), dict(METHODS)
+    methods = dict(METHODS)
     yield
-    METHOD_NAMES[:] = names
     METHODS.clear()
     METHODS.update(methods)

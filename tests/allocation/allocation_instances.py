@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from zorba_ray.allocation import Instance, VramModel
-from zorba_ray.methods.split import Split
+from zorba_ray.methods.fedspzo import Split
 
 
 def vram_model(sizes: np.ndarray, resident: bool = False) -> VramModel:

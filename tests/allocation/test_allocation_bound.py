@@ -11,7 +11,7 @@ from allocation.allocation_instances import uniform_instance
 from numpy.typing import NDArray
 
 from zorba_ray.allocation import Bound, Instance, rotated
-from zorba_ray.methods.split import FIRST, Split
+from zorba_ray.methods.fedspzo import FIRST, Split
 from zorba_ray.noise import Domain, generator
 
 N, L, D, P = 8, 6, 60, 3

@@ -6,8 +6,7 @@ from zorba_ray.commands.help import WIDTH, help_text
 from zorba_ray.commands.line import RUN, Command, Program, parse_command
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import all_keys
-from zorba_ray.config.load import load_config
-from zorba_ray.config.validate import validate
+from zorba_ray.runs.config import checked, load_config
 
 
 @pytest.mark.parametrize(
@@ -84,4 +83,4 @@ def test_examples_in_help_hold() -> None:
     for arguments, _ in RUN.examples:
         command = parse_command(shlex.split(arguments))
         if command.config_path in (None, "opt125m_sst2"):
-            validate(load_config(command.config_path, command.overrides, command.more))
+            checked(load_config(command.config_path, command.overrides, command.more))

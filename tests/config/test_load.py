@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from zorba_ray.config import load
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import OLD_NAMES, all_keys, find
-from zorba_ray.config.load import load_config, to_yaml
+from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import BudgetClass, Config
-from zorba_ray.config.validate import validate
+from zorba_ray.runs.config import checked, load_config
 
 CONFIGS = load.CHECKOUT
 LEAVES = [key for key in all_keys() if not key.is_section and "i" not in key.path]
@@ -96,7 +96,7 @@ OURS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("methods/*.yaml")])
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
 def test_every_config_that_comes_along_is_valid(path: Path) -> None:
-    validate(load_config(path))
+    checked(load_config(path))
 
 
 @settings(max_examples=150, deadline=None)
@@ -205,7 +205,7 @@ def test_default_budget_classes_give_way_to_another_form_and_given_ones_do_not()
     assert load_config(None, ["clients.budgets.median=8 GiB"]).clients.budgets.classes == []
     both = load_config(None, ["clients.budgets.median=8 GiB", "clients.budgets.classes.0.share=1"])
     with pytest.raises(ConfigError, match=r"clients\.budgets\.classes=\[\]"):
-        validate(both)
+        checked(both)
 
 
 def test_errors_in_files_name_the_line(tmp_path: Path) -> None:

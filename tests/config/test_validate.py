@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
-from zorba_ray.config.validate import ignored, validate
+from zorba_ray.runs.config import checked, ignored, load_config
 
 IMPOSSIBLE = [
     (["clients.count=0"], "clients.count"),
@@ -132,26 +131,26 @@ POSSIBLE = [
 
 
 def test_the_default_is_valid_and_ignores_nothing() -> None:
-    validate(Config())
+    checked(Config())
     assert ignored(Config()) == []
 
 
 @pytest.mark.parametrize(("overrides", "said"), IMPOSSIBLE, ids=str)
 def test_the_impossible_is_refused_in_one_line(overrides: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        validate(load_config(None, overrides))
+        checked(load_config(None, overrides))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("overrides", POSSIBLE, ids=" ".join)
 def test_the_possible_is_not(overrides: list[str]) -> None:
-    validate(load_config(None, overrides))
+    checked(load_config(None, overrides))
 
 
 def test_choices_are_checked_in_configs_made_in_python_too() -> None:
     with pytest.raises(ConfigError, match=r"placement cannot be 'cohrt'.*did you mean 'cohort'"):
-        validate(Config(placement="cohrt"))
+        checked(Config(placement="cohrt"))
 
 
 @pytest.mark.parametrize(

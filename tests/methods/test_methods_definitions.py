@@ -113,7 +113,7 @@ def halves(row: np.ndarray, per_client: bool) -> tuple[list[int], list[int]]:
 def test_fedspzo(form: str, per_client: bool, active: np.ndarray) -> None:
     """θ₂ along (1/P₁m) ΣΣ ρ_ij z_ij, θ₁ along (1/P₁) Σ_i (mean_j ρ_ij) z_i; averages over a block's clients."""
     pairs, m = 2, 3
-    plan = plan_of("fedspzo", directions=pairs * m, forks=m, form=form, split_per_client=per_client)
+    plan = plan_of("fedspzo", {"forks": m, "form": form, "per_client": per_client}, directions=pairs * m)
     theta = start()
     directions = [[z(b, p, R) for b in BLOCKS] for p in range(pairs * m)]
 
@@ -160,7 +160,7 @@ def test_fedspzo(form: str, per_client: bool, active: np.ndarray) -> None:
 
 def test_fedkseed() -> None:
     """τ local MeZO steps with directions of the pool; the server adds the clients' weighted sums per direction."""
-    plan = plan_of("fedkseed", local_steps=6, directions=1, pool=4)
+    plan = plan_of("fedkseed", {"size": 4}, local_steps=6, directions=1)
     theta = start()
     sums = np.zeros((3, 4))
     for n in range(3):
@@ -186,7 +186,7 @@ def test_fedkseed_clips_scalars_and_keeps_them_otherwise() -> None:
     method = METHODS["fedkseed"]
     free = method.scalars(plan_of("fedkseed"), losses)  # type: ignore[union-attr]
     np.testing.assert_allclose(free, [200, -200, 0.5], rtol=1e-5)
-    clipped = method.scalars(plan_of("fedkseed", clip=100.0), losses)  # type: ignore[union-attr]
+    clipped = method.scalars(plan_of("fedkseed", {"clip": 100.0}), losses)  # type: ignore[union-attr]
     np.testing.assert_array_equal(clipped, np.clip(free, -100, 100))
 
 
@@ -200,7 +200,7 @@ def test_a_step_estimates_the_gradient(method: str) -> None:
     squares = [np.zeros(b.size) for b in BLOCKS]
     chosen = METHODS[method]
     for t in range(rounds):
-        plan = plan_of(method, round=t, mu=1.0, lr=1.0, pool=2**16)
+        plan = plan_of(method, {"size": 2**16} if method == "fedkseed" else None, round=t, mu=1.0, lr=1.0)
         reports = []
         for n in range(3):
             losses = []

@@ -11,31 +11,31 @@ from model.tiny_models import block_model, make_batch, plain_model, with_keys
 from torch.utils.flop_counter import FlopCounterMode
 
 from zorba_ray.allocation import gradient_model
-from zorba_ray.config.load import load_config
-from zorba_ray.config.schema import LocalConfig, LoraConfig
+from zorba_ray.config.schema import LoraConfig
 from zorba_ray.engine.backward import backward_flops, gradients, saved_bytes
 from zorba_ray.engine.cost import MORE, blank_batch
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.engine.shape import model_shape, peak_bytes
 from zorba_ray.messages import Report, RoundPlan, Rule, TensorStep
-from zorba_ray.methods import fedavg, fedit
+from zorba_ray.methods import LocalOptions, fedavg, fedit
 from zorba_ray.methods.training import train_locally
 from zorba_ray.model import BlockModel
 from zorba_ray.rounds.plan import plan_round
+from zorba_ray.runs.config import load_config
 from zorba_ray.tasks import Batch, epoch_batches
 
 WORDS = [7, 11]
 EVERYTHING = np.ones(3, dtype=np.bool_)
 
 
-def plan_with(local: LocalConfig, lr: float = 1e-2, **more: object) -> RoundPlan:
+def plan_with(local: LocalOptions, lr: float = 1e-2, **more: object) -> RoundPlan:
     from dataclasses import replace
 
-    return replace(plan_round(load_config(None, ["method=fedavg"]), 0), lr=lr, local=local, **more)  # type: ignore[arg-type]
+    return replace(plan_round(load_config(None, ["method=fedavg"]), 0), lr=lr, options=local, **more)  # type: ignore[arg-type]
 
 
 def reference(
-    family: str, batches: list[Batch], local: LocalConfig, lr: float, layers: list[int]
+    family: str, batches: list[Batch], local: LocalOptions, lr: float, layers: list[int]
 ) -> dict[str, torch.Tensor]:
     """What training the transformers model itself changes, by name."""
     module = plain_model(family)
@@ -69,10 +69,10 @@ def by_name(model: BlockModel, vectors: tuple[np.ndarray | None, ...]) -> dict[s
 @pytest.mark.parametrize("family", ["opt", "llama"])
 @pytest.mark.parametrize("layers", [[0, 1, 2], [1]])
 @pytest.mark.parametrize("local", [
-    LocalConfig(weight_decay=0.1, eps=1e-4), LocalConfig(betas=[0.8, 0.95], eps=1e-4),
-    LocalConfig(optimizer="sgd", momentum=0.9, weight_decay=0.01),
+    LocalOptions(weight_decay=0.1, eps=1e-4), LocalOptions(betas=[0.8, 0.95], eps=1e-4),
+    LocalOptions(optimizer="sgd", momentum=0.9, weight_decay=0.01),
 ])  # fmt: skip
-def test_local_training_is_that_of_the_plain_model(family: str, layers: list[int], local: LocalConfig) -> None:
+def test_local_training_is_that_of_the_plain_model(family: str, layers: list[int], local: LocalOptions) -> None:
     model, batches = block_model(family), [make_batch(4, 9, seed=k) for k in range(3)]
     row = np.isin(np.arange(3), layers)
     update = train_locally(model, plan_with(local), row, batches)
@@ -95,17 +95,17 @@ def test_training_leaves_the_model_as_it_was_to_the_bit(trainable: str) -> None:
     model, batch = block_model("opt", with_keys(trainable=trainable)), make_batch()
     before = [block.vector.clone() for block in model.blocks]
     loss = plain_loss(model, batch)
-    first = train_locally(model, plan_with(LocalConfig()), EVERYTHING, [batch, make_batch(seed=1)])
+    first = train_locally(model, plan_with(LocalOptions()), EVERYTHING, [batch, make_batch(seed=1)])
     assert all(torch.equal(block.vector, kept) for block, kept in zip(model.blocks, before, strict=True))
     assert torch.equal(plain_loss(model, batch), loss) and not plain_loss(model, batch).requires_grad
-    again = train_locally(model, plan_with(LocalConfig()), EVERYTHING, [batch, make_batch(seed=1)])
+    again = train_locally(model, plan_with(LocalOptions()), EVERYTHING, [batch, make_batch(seed=1)])
     for a, b in zip(first.vectors, again.vectors, strict=True):
         assert a is not None and np.array_equal(a, b)  # no state of the optimiser is left from the last round
 
 
 def test_a_client_without_blocks_sees_its_loss_and_sends_nothing() -> None:
     model, batch = block_model("opt"), make_batch()
-    update = train_locally(model, plan_with(LocalConfig()), ~EVERYTHING, [batch, batch])
+    update = train_locally(model, plan_with(LocalOptions()), ~EVERYTHING, [batch, batch])
     assert update.vectors == (None, None, None) and update.backward_flops == 0
     assert update.loss == float(plain_loss(model, batch))
 
@@ -120,7 +120,7 @@ def test_changes_are_averaged_by_samples_over_those_who_trained_a_block() -> Non
     active = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=np.bool_)
     vectors = [[rng.normal(size=50).astype(np.float32) if on else None for on in row] for row in active]
     weights = np.array([3.0, 1.0, 5.0])
-    step = fedavg.step(plan_with(LocalConfig()), reports_of(vectors), active, weights)
+    step = fedavg.step(plan_with(LocalOptions()), reports_of(vectors), active, weights)
     assert step.moved().tolist() == [True, True, False]
     for block in (0, 1):
         rows = np.flatnonzero(active[:, block])
@@ -132,7 +132,7 @@ def test_clipping_shortens_whole_changes_before_they_are_averaged() -> None:
     rng = np.random.default_rng(1)
     active = np.ones((2, 2), dtype=np.bool_)
     vectors = [[rng.normal(size=30).astype(np.float32) * scale for _ in range(2)] for scale in (1e-3, 10.0)]
-    plan = plan_with(LocalConfig(), aggregate=Rule("clipped", clip_norm=1.0))
+    plan = plan_with(LocalOptions(), aggregate=Rule("clipped", clip_norm=1.0))
     step = fedavg.step(plan, reports_of(vectors), active, np.ones(2))
     whole = np.concatenate(vectors[1])
     expected = (np.concatenate(vectors[0]) + whole / np.linalg.norm(whole.astype(np.float64))) / 2
@@ -149,7 +149,7 @@ def trained_adapters() -> tuple[BlockModel, list[Report], np.ndarray, RoundPlan]
     with torch.no_grad():
         for block in model.blocks:  # B is no longer zero
             block.vector.add_(0.1 * torch.randn(block.size, generator=torch.Generator().manual_seed(block.index)))
-    plan = plan_with(LocalConfig(), lr=0.05, exact=True)
+    plan = plan_with(fedit.Options(aggregate="exact"), lr=0.05)
     updates = [fedit.train(model, plan, n, EVERYTHING, [make_batch(seed=n)]) for n in range(3)]
     reports = reports_of([list(update.vectors) for update in updates], updates[0].layout)
     return model, reports, np.array([1.0, 2.0, 4.0]), plan

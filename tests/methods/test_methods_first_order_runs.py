@@ -12,12 +12,12 @@ from methods.zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.config.validate import ignored
 from zorba_ray.ledger import read_ledger, truncate_ledger
 from zorba_ray.messages import TensorStep
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import table
 from zorba_ray.rounds.plan import plan_round
+from zorba_ray.runs.config import ignored
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.runs.replay import replayed_model
@@ -25,9 +25,9 @@ from zorba_ray.runs.summary import read_summary
 
 ROOM = "clients.budgets.classes=[{name: all, share: 1, budget: 16 MiB}]"
 METHOD_KEYS = {
-    "fedavg": ("method=fedavg", "step.lr=1e-3", "local.steps=2"),
-    "fedavg-sgd-epochs": ("method=fedavg", "step.lr=1e-2", "local.optimizer=sgd", "local.momentum=0.9",
-                          "local.epochs=1", "task.train_examples=40"),
+    "fedavg": ("method=fedavg", "step.lr=1e-3", "fedavg.steps=2"),
+    "fedavg-sgd-epochs": ("method=fedavg", "step.lr=1e-2", "fedavg.optimizer=sgd", "fedavg.momentum=0.9",
+                          "fedavg.epochs=1", "task.train_examples=40"),
     "fedit": ("method=fedit", "step.lr=1e-2", "model.trainable=lora"),
     "fedit-exact-nf4": ("method=fedit", "step.lr=1e-2", "model.trainable=lora", "fedit.aggregate=exact",
                         "model.frozen=nf4"),
@@ -122,9 +122,9 @@ def test_exact_aggregation_says_what_the_rank_could_not_hold(tmp_path: Path) -> 
 @pytest.mark.parametrize("stem", ["fedavg", "fedavg_sgd", "fedit", "fedit_exact", "zorba_qlora", "fedspzo_qlora"])
 def test_a_preset_holds_only_keys_of_its_method_and_trains(stem: str, tmp_path: Path) -> None:
     keys = yaml.safe_load((Path(__file__).resolve().parents[2] / "configs" / "methods" / f"{stem}.yaml").read_text())
-    assert set(keys) <= {"base", "method", "local", "fedit", "model", "allocation"}
+    assert set(keys) <= {"base", "method", "fedavg", "fedit", "model", "allocation"}
     made = config_of("rounds=2", "task.train_examples=32", "step.lr=1e-3", ROOM, presets=(stem,))
-    assert not [line for line in ignored(made) if line.startswith(("local", "fedit", "model", "zo"))]
+    assert not [line for line in ignored(made) if line.startswith(("fedavg", "fedit", "model", "zo"))]
     rounds = [event for event in run(prepare(made), tmp_path) if isinstance(event, RoundRecord)]
     assert len(rounds) == 2 and all(math.isfinite(each.loss) for each in rounds)
 
@@ -135,9 +135,9 @@ def test_a_preset_holds_only_keys_of_its_method_and_trains(stem: str, tmp_path: 
         (("model.precision=bfloat16",), "model.precision"),
         (("model.frozen=nf4",), "model.frozen"),
         (("step.aggregate=median",), "step.aggregate"),
-        (("local.betas=[0.9]",), "local.betas"),
+        (("fedavg.betas=[0.9]",), "fedavg.betas"),
         (("faults.byzantine=0.5",), "faults.byzantine"),
-        (("method=fedit",), "model.trainable"),
+        (("method=fedit", "model.trainable=full"), "model.trainable"),
         (("method=fedit", "model.trainable=lora", "fedit.aggregate=exact", "step.aggregate=clipped"), "step.aggregate"),
     ],
 )

@@ -10,21 +10,19 @@ import yaml
 from methods.zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
-from zorba_ray.config.schema import FIRST_ORDER
-from zorba_ray.config.validate import ignored
 from zorba_ray.ledger import read_ledger
-from zorba_ray.methods import METHODS, method_of, register
+from zorba_ray.methods import METHODS, has_gradients, method_of, register
 from zorba_ray.methods.zorba import probes
 from zorba_ray.records.schema import RoundRecord
 from zorba_ray.records.stream import table
+from zorba_ray.runs.config import ignored, load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = sorted((ROOT / "configs" / "methods").glob("*.yaml"))
-ZEROTH = [path for path in PRESETS if load_config(path).method not in FIRST_ORDER]
-OWN = {"method", "zo", "split", "pool", "step", "allocation", "model", "base"}
+ZEROTH = [path for path in PRESETS if not has_gradients(load_config(path))]
+OWN = {"method", "zo", "fedspzo", "fedkseed", "step", "allocation", "model", "base"}
 
 
 @pytest.mark.parametrize("path", ZEROTH, ids=lambda path: path.stem)
@@ -32,7 +30,7 @@ def test_a_preset_holds_only_keys_of_its_method_and_trains(path: Path, tmp_path:
     keys = yaml.safe_load(path.read_text())
     assert set(keys) <= OWN and set(keys.get("step", {})) <= {"weights", "aggregate"}
     config = config_of("rounds=2", "clients.budgets.classes=[{name: all, budget: 16 MiB}]", presets=(path.stem,))
-    assert not [line for line in ignored(config) if line.startswith(("split", "pool", "zo", "model.lora"))]
+    assert not [line for line in ignored(config) if line.startswith(("fedspzo", "fedkseed", "zo", "model.lora"))]
     if config.zo.local_steps > 10:
         config.zo.local_steps = 10
     if config.model.trainable == "lora":
@@ -56,15 +54,21 @@ def test_the_docs_method_of_ones_own_runs_and_is_counted(tmp_path: Path, no_trac
     own = tmp_path / "feedsign.py"
     own.write_text(example())
     assert len(example().splitlines()) < 60
-    config = config_of("method=feedsign", f"method_file={own}", "rounds=3", "zo.directions=4", "zo.local_steps=2")
+    overrides = "method=feedsign", f"method_file={own}", "rounds=3", "zo.directions=4", "zo.local_steps=2"
+    config = config_of(*overrides)
+    assert config.options.margin == 0.0
     run(prepare(config), tmp_path / "run")
     rows = [row for row in table(tmp_path / "run").to_pylist() if row["kind"] == "client"]
     assert {abs(value) for row in rows for value in row["scalars"]} == {1.0}
     assert all(row["bytes_up"] == 1 for row in rows)
-    step = read_ledger(tmp_path / "run" / LEDGER).entries[0].step
-    assert [row["bytes_down"] for row in rows if row["round"] == 1] == [step.moved().sum()] * 4
+    assert [row["bytes_down"] for row in rows if row["round"] == 1] == [2 * 6 * 8 // 8] * 4
     run(prepare(config), tmp_path / "again")
     assert ledger_of(tmp_path / "again") == ledger_of(tmp_path / "run")
+    strict = config_of(*overrides, "feedsign.margin=1")  # never more than all votes: nothing moves
+    run(prepare(strict), tmp_path / "strict")
+    assert not any(entry.step.moved().any() for entry in read_ledger(tmp_path / "strict" / LEDGER).entries)
+    with pytest.raises(ConfigError, match=r"feedsign\.margin takes a number"):
+        config_of(*overrides, "feedsign.margin=much")
 
 
 def test_a_registered_name_is_a_method_of_the_config(no_trace: None) -> None:
@@ -80,7 +84,7 @@ def test_a_registered_name_is_a_method_of_the_config(no_trace: None) -> None:
         (None, "there is no file"),
         ("1 / 0", "fails with ZeroDivisionError"),
         ("from zorba_ray.methods import *\nregister('zorba', METHODS['zorba'])", "none of the project's own"),
-        ("", "registers a method of that name"),
+        ("", "method cannot be 'mine'"),
     ],
 )
 def test_a_method_file_that_does_not_help_is_one_line(

@@ -25,7 +25,7 @@ from zorba_ray.tasks import make_batch, sample_batch
 LOCAL = [
     ["method=decomfl", "zo.local_steps=3", "zo.directions=2"],
     ["method=fedzo", "zo.local_steps=2", "zo.directions=2", "zo.shared=false"],
-    ["method=fedkseed", "zo.local_steps=4", "zo.directions=1", "pool.size=6"],
+    ["method=fedkseed", "zo.local_steps=4", "zo.directions=1", "fedkseed.size=6"],
     ["method=fedspzo", "zo.local_steps=2", "zo.directions=4"],
 ]
 
@@ -80,9 +80,9 @@ def test_decomfls_local_steps_on_a_real_model_are_those_of_its_definition() -> N
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["method=fedkseed", "zo.local_steps=5", "zo.directions=1", "pool.size=16", "pool.draw=pro"],
+        ["method=fedkseed", "zo.local_steps=5", "zo.directions=1", "fedkseed.size=16", "fedkseed.draw=pro"],
         ["method=decomfl", "zo.local_steps=2", "participation.clients=2"],
-        ["method=fedspzo", "split.form=sequential", "split.per_client=true"],
+        ["method=fedspzo", "fedspzo.form=sequential", "fedspzo.per_client=true"],
         ["method=fedzo", "zo.shared=false", "zo.local_steps=2", "participation.clients=3"],
     ],
     ids=lambda o: o[0],
@@ -100,14 +100,16 @@ def test_a_resumed_run_arrives_at_the_same_ledger(tmp_path: Path, overrides: lis
 
 def test_pro_draws_by_what_the_ledger_tells(tmp_path: Path) -> None:
     """Chances are the softmax of the normalised mean |sum| of the clients' uploads, and later draws follow them."""
-    config = config_of("method=fedkseed", "zo.local_steps=30", "zo.directions=1", "pool.size=8", "pool.draw=pro")
+    config = config_of(
+        "method=fedkseed", "zo.local_steps=30", "zo.directions=1", "fedkseed.size=8", "fedkseed.draw=pro"
+    )
     run(prepare(config), tmp_path)
     steps = [entry.step for entry in read_ledger(tmp_path / LEDGER).entries]
     rows = [row for row in table(tmp_path).to_pylist() if row["kind"] == "client"]
     seen: dict[int, list[float]] = {s: [] for s in range(8)}
     history = History(8)
     for t, step in enumerate(steps):
-        plan = plan_round(config, t, range(4), history.chances())
+        plan = plan_round(config, t, range(4), history.told())
         for row in (row for row in rows if row["round"] == t):
             drawn = draws(plan, row["client"], 30)
             for s in np.unique(drawn):
@@ -115,15 +117,15 @@ def test_pro_draws_by_what_the_ledger_tells(tmp_path: Path) -> None:
         history.add(step)
         mean = np.array([np.mean(seen[s]) if seen[s] else 0.0 for s in range(8)])
         scaled = np.exp((mean - mean.min()) / (mean.max() - mean.min()))
-        np.testing.assert_allclose(history.chances(), scaled / scaled.sum(), rtol=1e-5)
+        np.testing.assert_allclose(history.told(), scaled / scaled.sum(), rtol=1e-5)
     chances = np.array([0.5, 0, 0, 0, 0, 0, 0, 0.5])
-    assert set(draws(replace(plan, chances=chances), 0, 200)) == {0, 7}
+    assert set(draws(replace(plan, memory=chances), 0, 200)) == {0, 7}
 
 
 def test_fewer_draws_are_the_beginning_of_more() -> None:
-    plan = plan_round(config_of("method=fedkseed", "pool.size=1000"), 0)
+    plan = plan_round(config_of("method=fedkseed", "fedkseed.size=1000"), 0)
     chances = np.arange(1.0, 1001) / 500500
-    for here in (plan, replace(plan, chances=chances)):
+    for here in (plan, replace(plan, memory=chances)):
         many = draws(here, 3, 50)
         assert all((draws(here, 3, count) == many[:count]).all() for count in range(50))
 
@@ -143,7 +145,7 @@ def test_who_was_absent_arrives_at_the_same_bits(tmp_path: Path) -> None:
 
 def test_fedkseeds_accumulators_are_the_model(tmp_path: Path) -> None:
     """w = w₀ − η Σ_s G_s z_s up to rounding; from the last state, only the directions that changed are needed."""
-    config = config_of("method=fedkseed", "zo.local_steps=6", "zo.directions=1", "pool.size=8")
+    config = config_of("method=fedkseed", "zo.local_steps=6", "zo.directions=1", "fedkseed.size=8")
     run(prepare(config), tmp_path)
     ledger = read_ledger(tmp_path / LEDGER)
     host = host_of("method=fedkseed")

@@ -12,7 +12,7 @@ from methods.zeroth_toy import plan_of
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.engine import count_edges
 from zorba_ray.methods import METHODS
-from zorba_ray.methods.split import FIRST, SECOND, Split
+from zorba_ray.methods.fedspzo import FIRST, SECOND, Split
 from zorba_ray.rounds.plan import plan_round
 from zorba_ray.runs.prepare import prepare
 
@@ -23,7 +23,7 @@ ROOMY = "clients.budgets.classes=[{name: all, budget: 16 MiB}]"
 def test_forks_cost_the_first_part_once(at: int) -> None:
     """2·P₁ (α + m (1 − α)) forwards for equal blocks, all active; α = at / L."""
     blocks, pairs, m = 12, 2, 8
-    plan = plan_of("fedspzo", directions=pairs * m, forks=m, split_at=at)
+    plan = plan_of("fedspzo", {"forks": m, "at": at}, directions=pairs * m)
     edges = count_edges(METHODS["fedspzo"].probes(plan, 0, np.ones(blocks, dtype=bool)))  # type: ignore[union-attr]
     share = at / blocks
     assert sum(edges[1:-1]) / blocks == pytest.approx(2 * pairs * (share + m * (1 - share)))
@@ -38,7 +38,7 @@ def test_predicted_edges_are_those_of_the_probes(
     row: list[bool], forks: int, per_client: bool, form: str, data: st.DataObject
 ) -> None:
     at = data.draw(st.integers(0, len(row) - 1))
-    plan = plan_of("fedspzo", directions=6, forks=forks, split_at=at, split_per_client=per_client, form=form)
+    plan = plan_of("fedspzo", {"forks": forks, "at": at, "per_client": per_client, "form": form}, directions=6)
     active = np.array(row)
     edges = count_edges(METHODS["fedspzo"].probes(plan, 0, active))  # type: ignore[union-attr]
     assert Split(6, forks, at, per_client, form).versions(active).tolist() == edges[1:-1]
@@ -54,7 +54,7 @@ def test_parts_are_the_clients_own_halves() -> None:
     assert common[0].tolist() == [FIRST, 0, SECOND, SECOND, 0, SECOND, SECOND]
 
 
-@pytest.mark.parametrize("overrides", [["method=fedspzo"], ["method=fedspzo", "split.form=sequential"],
+@pytest.mark.parametrize("overrides", [["method=fedspzo"], ["method=fedspzo", "fedspzo.form=sequential"],
                                        ["method=zorba"], ["method=zorba", "zo.estimator=forward"]])  # fmt: skip
 def test_the_allocations_compute_is_what_clients_report(overrides: list[str]) -> None:
     """FLOPs of the plan, from its rows, in proportion to the stages that probes evaluate."""
@@ -78,8 +78,8 @@ def test_local_steps_need_a_copy_of_what_they_move() -> None:
 
 
 def test_a_split_needs_a_second_part() -> None:
-    with pytest.raises(ConfigError, match=r"split\.at is 6, but the model has 6 blocks"):
-        prepare(config_of("method=fedspzo", "split.at=6", ROOMY))
+    with pytest.raises(ConfigError, match=r"fedspzo\.at is 6, but the model has 6 blocks"):
+        prepare(config_of("method=fedspzo", "fedspzo.at=6", ROOMY))
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,11 @@ def test_a_split_needs_a_second_part() -> None:
     [
         (["method=fedspzo", "zo.shared=false"], "zo.shared"),
         (["method=fedspzo", "zo.estimator=forward"], "zo.estimator"),
-        (["method=fedspzo", "zo.directions=4", "split.forks=3"], "split.forks"),
-        (["method=fedspzo", "split.at=-1"], "split.at"),
+        (["method=fedspzo", "zo.directions=4", "fedspzo.forks=3"], "fedspzo.forks"),
+        (["method=fedspzo", "fedspzo.at=-1"], "fedspzo.at"),
         (["method=decomfl", "zo.shared=false"], "zo.shared"),
-        (["method=fedkseed", "pool.size=65537"], "pool.size"),
-        (["method=fedkseed", "pool.clip=0"], "pool.clip"),
+        (["method=fedkseed", "fedkseed.size=65537"], "fedkseed.size"),
+        (["method=fedkseed", "fedkseed.clip=0"], "fedkseed.clip"),
         (["zo.local_steps=4096"], "zo.local_steps"),
     ],
 )

@@ -24,12 +24,13 @@ from zorba_ray.ledger.wire import (
     layout_of,
 )
 from zorba_ray.messages import PrivateStep, SharedStep, Step, no_step
+from zorba_ray.methods import Traffic
 from zorba_ray.methods.fedkseed import draws, upload
 from zorba_ray.methods.fedspzo import split_of
 from zorba_ray.records.stream import table
 from zorba_ray.rounds.plan import plan_round
 from zorba_ray.runs.prepare import prepare
-from zorba_ray.world.traffic import Protocol, Wire, protocol_of, step_bytes
+from zorba_ray.world.traffic import Wire, step_bytes, traffic_of
 
 ROOMY = "clients.budgets.classes=[{name: all, budget: 16 MiB}]"
 
@@ -50,17 +51,17 @@ def test_a_receiver_who_knows_the_allocation_decodes_the_step(
 ) -> None:
     """The sender sees equal rows; the receiver derives them from a[n, l] and the participants."""
     rows = np.array(active)
-    plan = plan_of(method, local_steps=2, split_per_client=per_client, form=form)
+    plan = plan_of(method, {"per_client": per_client, "form": form} if method == "fedspzo" else None, local_steps=2)
     step, _ = run_round(plan, start(), rows, np.array([1.0, 2.0, 3.0]))
     assert isinstance(step, SharedStep)
-    forks = plan.forks if method == "fedspzo" else 1
+    forks = plan.options.forks if method == "fedspzo" else 1
     parts = split_of(plan).parts(rows) if method == "fedspzo" else rows.astype(np.int8)
     c = step.coefficients
     message = encode_rows(c, layout_of(c, forks))
     found = decode_rows(message, layout_from(parts, forks), c.shape[1])
     assert found.tobytes() == c.tobytes()
     distinct = {column.tobytes(): column for column in parts.T if column.any()}
-    widths = [c.shape[1] // (plan.forks if forks > 1 and column.max() == 1 else 1) for column in distinct.values()]
+    widths = [c.shape[1] // (forks if forks > 1 and column.max() == 1 else 1) for column in distinct.values()]
     assert len(message) == 4 * sum(widths)
 
 
@@ -110,12 +111,12 @@ def test_fedzo_sends_four_bytes_a_number(tmp_path: Path) -> None:
 
 
 def kseed(draw: str) -> Config:
-    return config_of("zo.local_steps=200", "zo.directions=1", f"pool.draw={draw}", "method=fedkseed")
+    return config_of("zo.local_steps=200", "zo.directions=1", f"fedkseed.draw={draw}", "method=fedkseed")
 
 
 def test_fedkseed_stays_below_18_kilobytes_however_much_was_missed() -> None:
     config, clients = kseed("uniform"), 10
-    wire = Wire(clients, protocol_of(config), [100] * 6)
+    wire = Wire(clients, traffic_of(config), [100] * 6)
     rng = np.random.default_rng(0)
     for t in range(30):
         drawn = np.unique(np.concatenate([draws(plan_round(config, t), n, 200) for n in range(1, clients)]))
@@ -145,7 +146,7 @@ def test_fedkseeds_upload_is_all_that_its_step_needs() -> None:
 def test_pro_draws_travel() -> None:
     """The server draws: a participant gets its own indices, and with a step those that the others drew."""
     config = kseed("pro")
-    assert protocol_of(config).drawn == 200
+    assert traffic_of(config).drawn == 200
     pool = np.arange(0, 4096, 8, dtype=np.int32)
     c = np.ones((6, len(pool)), dtype=np.float32)
     ones = np.ones(len(pool))
@@ -153,7 +154,7 @@ def test_pro_draws_travel() -> None:
     message = encode_shared(step, pool=4096)
     assert (decode_indices(message, 4096) == pool).all()
     assert len(message) == 4 + 512 + 4 * len(pool)
-    wire = Wire(2, protocol_of(config), [1] * 6)
+    wire = Wire(2, traffic_of(config), [1] * 6)
     assert wire.download([0]).tolist() == [400]
     wire.add(step, 2)
     assert wire.download([0]).tolist() == [400 + len(message)]
@@ -165,8 +166,8 @@ def test_reports_carry_the_length_of_their_messages() -> None:
         (["method=zorba", "zo.directions=3"], 12),
         (["method=decomfl", "zo.directions=3", "zo.local_steps=2"], 24),
         (["method=fedspzo", "zo.directions=4"], 16),
-        (["method=fedspzo", "zo.directions=4", "split.form=sequential"], 24),
-        (["method=fedkseed", "pool.size=1", "zo.local_steps=3"], 4),
+        (["method=fedspzo", "zo.directions=4", "fedspzo.form=sequential"], 24),
+        (["method=fedkseed", "fedkseed.size=1", "zo.local_steps=3"], 4),
     ):
         host = host_of(*overrides)
         assert host.probe(plan_round(host.config, 0, (0,)), [0], active)[0].upload == expected
@@ -177,7 +178,7 @@ def test_a_round_of_nobody_costs_nothing_whatever_the_methods_message() -> None:
         assert isinstance(step, SharedStep), "a method is asked for its own steps only"
         return b"x" * 7
 
-    protocol = Protocol(encode=own)
+    protocol = Traffic(encode=own)
     assert step_bytes(no_step(3, 1.0, 6), 0, protocol) == 0
     assert step_bytes(SharedStep(3, 1.0, np.ones((6, 2), dtype=np.float32)), 2, protocol) == 7
 
@@ -186,7 +187,7 @@ def test_a_round_of_nobody_costs_nothing_whatever_the_methods_message() -> None:
 def test_a_downlink_never_exceeds_relayed_scalars(method: str) -> None:
     """A client that knows who took part can compute the step from everybody's scalars."""
     config = config_of(f"method={method}", "zo.directions=4")
-    protocol = protocol_of(config)
+    protocol = traffic_of(config)
     wire = Wire(4, protocol, [10] * 6)
     c = np.arange(1, 25, dtype=np.float32).reshape(6, 4)
     wire.add(SharedStep(0, 1.0, c), 2)

@@ -6,12 +6,11 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
-from zorba_ray.config.validate import validate
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.rounds.host import Host
 from zorba_ray.rounds.local import LocalBackend
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import Base, build_host, prepare
 from zorba_ray.runs.prepared import Prepared
@@ -23,10 +22,15 @@ SMALL = (
 )  # fmt: skip
 
 
+PLAIN = (  # what presets change
+    "zo.directions=4", "zo.local_steps=1", "zo.mu=1e-3", "zo.shared=true", "step.weights=samples", "fedspzo.forks=2",
+    *(f"{name}.{key}" for name in ("fedavg", "fedit") for key in ("epochs=0", "weight_decay=0")),
+)  # fmt: skip
+
+
 def config_of(*overrides: str, presets: tuple[str, ...] = ()) -> Config:
-    config = load_config(None, [*SMALL, *overrides], presets)
-    validate(config)
-    return config
+    """A small run; the methods alike but for what `overrides` or `presets` say."""
+    return load_config(None, [*SMALL, *(() if presets else PLAIN), *overrides], presets)
 
 
 @lru_cache(maxsize=1)

@@ -49,10 +49,15 @@ def moved(theta: Theta, terms: Sequence[Sequence[tuple[float, np.ndarray]]]) -> 
     return out
 
 
-def plan_of(method: str, **changes: object) -> RoundPlan:
+SMALLER = {"fedkseed": {"size": 16}}
+
+
+def plan_of(method: str, options: dict[str, object] | None = None, **changes: object) -> RoundPlan:
+    kind = METHODS[method].options
+    own = kind(**{**SMALLER.get(method, {}), **(options or {})}) if kind else None
     plan = RoundPlan(
         method=method, seed=SEED, round=3, lr=0.05, participants=(0, 1, 2), directions=4, mu=0.01, shared=True,
-        estimator="central", pool=16, clip=1000.0, forks=2,
+        estimator="central", options=own,
     )
     return replace(plan, **changes)
 

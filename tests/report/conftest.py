@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from zorba_ray.allocation.plan import Level, Plan
-from zorba_ray.config.load import load_config, to_yaml
+from zorba_ray.config.load import to_yaml
 from zorba_ray.ledger import Entry, LedgerWriter
 from zorba_ray.messages import BlockInfo, Header, SharedStep
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import FOLDER, RecordWriter, table
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.summary import environment, summarise
 from zorba_ray.world.budgets import client_budgets
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.engine.backward import gradients
 from zorba_ray.engine.plain import plain_loss
@@ -17,6 +16,7 @@ from zorba_ray.methods import statistics as method
 from zorba_ray.noise import sample
 from zorba_ray.rounds.host import Host
 from zorba_ray.rounds.statistics import curvature, estimate, probe_plans
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.tasks import Batch
 

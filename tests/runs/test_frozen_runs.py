@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import ledger_sha256
 from zorba_ray.messages import Report, RoundPlan
 from zorba_ray.rounds.local import LocalBackend
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.runs.replay import replayed_model
 from zorba_ray.runs.session import Session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from zorba_ray.config.load import load_config
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import prepare
 
 SMALL = ["clients.count=3", "allocation.plan=cyclic"]

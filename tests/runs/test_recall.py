@@ -9,12 +9,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
-from zorba_ray.config.validate import validate
 from zorba_ray.messages import Report, Step
 from zorba_ray.methods import METHODS
 from zorba_ray.rounds.plan import plan_round
+from zorba_ray.runs.config import checked, load_config
 from zorba_ray.world.budgets import client_budgets
 from zorba_ray.world.step import step_of
 from zorba_ray.world.traffic import Wire, protocol_of
@@ -41,7 +40,7 @@ CONFIGS = st.fixed_dictionaries({
 def config_of(chosen: dict[str, Any]) -> Config:
     fleet = "fleet.devices=[{forward: 1, up: 1e3, down: 1e3, latency: 0.1}]"
     config = load_config(None, [f"clients.count={N}", fleet, *(f"{name}={value}" for name, value in chosen.items())])
-    validate(config)
+    checked(config)
     return config
 
 

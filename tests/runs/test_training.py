@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.records.schema import EvaluationRecord
 from zorba_ray.rounds.local import LocalBackend
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.runs.session import Session
 

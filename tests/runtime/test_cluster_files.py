@@ -14,7 +14,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 import zorba_ray
 from zorba_ray.commands.run import main
-from zorba_ray.config.load import load_config
+from zorba_ray.runs.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "configs" / "cluster"

@@ -13,13 +13,13 @@ import ray
 import ray.data
 
 from zorba_ray.allocation import Plan
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
 from zorba_ray.records.schema import RoundRecord
 from zorba_ray.records.stream import table
 from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.rounds.loop import Diverged
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.runs.replay import replayed_model

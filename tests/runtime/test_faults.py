@@ -14,12 +14,12 @@ import ray
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import LedgerWriter, read_ledger
 from zorba_ray.messages import Report, RoundPlan, Step
 from zorba_ray.records.stream import table
 from zorba_ray.rounds.local import LocalBackend
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.runs.session import Session

@@ -31,8 +31,8 @@ def run_on_ray(config: Config, folder: Path) -> bytes:
 def test_actors_write_the_oracles_ledger(local_ray: None, no_trace: None, tmp_path: Path, method: str) -> None:
     (tmp_path / "feedsign.py").write_text(example())
     more = {
-        "fedkseed": ["zo.local_steps=4", "zo.directions=1", "pool.size=16", "pool.draw=pro"],
-        "fedspzo": ["split.per_client=true", "zo.local_steps=2", "placement=per_client"],
+        "fedkseed": ["zo.local_steps=4", "zo.directions=1", "fedkseed.size=16", "fedkseed.draw=pro"],
+        "fedspzo": ["fedspzo.per_client=true", "zo.local_steps=2", "placement=per_client"],
         "feedsign": [f"method_file={tmp_path / 'feedsign.py'}"],
     }[method]
     config = config_of(f"method={method}", *more, "runtime.actors=2" if method != "fedspzo" else "seed=6")

@@ -11,9 +11,9 @@ import ray
 import torch
 import transformers
 
-from zorba_ray.config.load import load_config
 from zorba_ray.ledger import read_ledger
 from zorba_ray.model.load import EMBEDDED
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runtime.driver import Driver
 

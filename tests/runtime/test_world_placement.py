@@ -8,7 +8,7 @@ import pytest
 import ray
 from world.world_settings import EVERYTHING, SMALL, run
 
-from zorba_ray.config.load import load_config
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runtime.driver import Driver
 from zorba_ray.runtime.launch import answer

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
+from zorba_ray.runs.config import load_config
 from zorba_ray.world.budgets import client_budgets
 from zorba_ray.world.clock import Fleet, close_round, fleet_of
 

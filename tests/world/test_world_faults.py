@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config, FaultsConfig
 from zorba_ray.messages import CombinedStep, Report, SharedStep
 from zorba_ray.methods import METHODS
 from zorba_ray.rounds.plan import plan_round
+from zorba_ray.runs.config import load_config
 from zorba_ray.world.faults import is_finite, liars, lie, outliers
 from zorba_ray.world.step import step_of
 from zorba_ray.world.world import Chosen, Judged, Pending

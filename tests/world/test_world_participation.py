@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import ParticipationConfig
 from zorba_ray.config.units import parse_clients
+from zorba_ray.runs.config import load_config
 from zorba_ray.world.availability import Availability, read_trace
 from zorba_ray.world.participation import choose, dropped, typical, wanted
 

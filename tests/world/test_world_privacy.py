@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
 from zorba_ray.messages import Report
+from zorba_ray.runs.config import load_config
 from zorba_ray.world.privacy import accountant_of, noise_mixing, private_average
 
 PRIVATE = ["privacy.noise=1.5", "privacy.clip=2", "step.weights=equal", "clients.count=8"]

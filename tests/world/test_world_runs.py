@@ -11,13 +11,13 @@ import pytest
 from world.world_settings import CLOCK, EVERYTHING, SLOW, SMALL, rows, run
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
 from zorba_ray.ledger import read_ledger
 from zorba_ray.messages import CombinedStep
 from zorba_ray.records.stream import table
 from zorba_ray.report.display import last_lines
 from zorba_ray.report.run_page import write_report
 from zorba_ray.rounds.loop import Diverged
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.replay import replayed_model
 from zorba_ray.world.faults import liars

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zorba_ray.messages import PrivateStep, SharedStep
-from zorba_ray.world.traffic import Protocol, Wire, step_bytes
+from zorba_ray.methods import Traffic
+from zorba_ray.world.traffic import Wire, step_bytes
 
 
 def shared(round: int, blocks: int, directions: int) -> SharedStep:
@@ -17,7 +18,7 @@ def shared(round: int, blocks: int, directions: int) -> SharedStep:
 
 
 def test_a_downlink_is_the_smaller_of_coefficients_and_scalars():
-    relayed = Protocol(scalars=4)
+    relayed = Traffic(scalars=4)
     assert step_bytes(shared(0, blocks=6, directions=4), 20, relayed) == 6 * 4 * 4
     assert step_bytes(shared(0, blocks=24, directions=4), 3, relayed) == 3 * 4 * 4
     assert step_bytes(SharedStep(0, 1.0, np.ones((6, 4), dtype=np.float32)), 3, relayed) == 4 * 4

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zorba_ray.config.load import load_config
 from zorba_ray.records.schema import RoundRecord
 from zorba_ray.records.stream import table
 from zorba_ray.rounds.local import LocalBackend
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.runs.session import Session
 from zorba_ray.runs.summary import Summary

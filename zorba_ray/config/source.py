@@ -134,8 +134,8 @@ def flatten(
     for name, child in pairs(node, path, source):
         here = (*path, name)
         if name not in known:
-            unknown, close = ".".join(here), nearest(config, here)
-            raise ConfigError(f"{at(source, child)}: no key is called {unknown!r}; the nearest is {close!r}")
+            with where(at(source, child)):
+                find(config, here)
         yield from settings(child, config, known[name], here, source)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.runs.config import load_config
 from zorba_ray.config.schema import Config
+from zorba_ray.runs.config import load_config
 
 CONFIG, ALLOCATION, LEDGER = "config.yaml", "allocation.json", "ledger.jsonl"
 STATISTICS = "statistics{}.json"

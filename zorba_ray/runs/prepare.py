@@ -17,13 +17,13 @@ from zorba_ray.engine import CLEAN, FROZEN
 from zorba_ray.engine import Path as Route
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.precision import precision_warning, scalar_correlation
+from zorba_ray.engine.shape import model_shape
 from zorba_ray.messages import BlockInfo, Header
 from zorba_ray.methods import has_gradients
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
 from zorba_ray.model.quantise import few_bits
-from zorba_ray.engine.shape import model_shape
-from zorba_ray.runs.exposure import exposure_of
 from zorba_ray.rounds.host import Host, vectors_sha256
+from zorba_ray.runs.exposure import exposure_of
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.tasks import Batch, Task, load_task, make_batch, partition, sample_batch
 

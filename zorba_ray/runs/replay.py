@@ -8,8 +8,8 @@ from pathlib import Path
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.ledger import LedgerError, read_ledger, replay
 from zorba_ray.model import BlockModel
-from zorba_ray.runs.folder import LEDGER, stored_config
 from zorba_ray.rounds.host import vectors_sha256
+from zorba_ray.runs.folder import LEDGER, stored_config
 from zorba_ray.runs.prepare import load_base_model
 from zorba_ray.tasks import load_task
 

@@ -18,20 +18,20 @@ from zorba_ray.allocation import Plan
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import LedgerWriter, read_ledger, truncate_ledger
+from zorba_ray.messages import Step, TensorStep, nothing_from
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import FOLDER, RecordWriter, table, truncate
-from zorba_ray.runs.summary import FILE as SUMMARY
-from zorba_ray.runs.summary import Summary, read_summary, summarise
-from zorba_ray.world.traffic import Wire, traffic_of
 from zorba_ray.rounds.allocator import Allocated
+from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
 from zorba_ray.runs.exposure import client_accuracy
 from zorba_ray.runs.folder import CONFIG, LEDGER, refuse_used_folder
-from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
-from zorba_ray.messages import Step, TensorStep, nothing_from
 from zorba_ray.runs.plans import store
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.runs.recall import recall
+from zorba_ray.runs.summary import FILE as SUMMARY
+from zorba_ray.runs.summary import Summary, read_summary, summarise
 from zorba_ray.world.privacy import accountant_of
+from zorba_ray.world.traffic import Wire, traffic_of
 from zorba_ray.world.world import Fate, World
 
 
