@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import zorba_ray
+from zorba_ray.methods import METHODS
 
 ROOMS = (
     "config", "noise", "messages", "ledger", "model", "playground", "tasks", "engine", "methods", "world", "allocation",
@@ -54,3 +56,18 @@ def test_a_room_imports_only_from_rooms_before_it() -> None:
             elif other in DOORS - {"__init__"}:
                 wrong.append(f"{path.relative_to(PACKAGE)} imports the door {name}")
     assert not wrong, "\n" + "\n".join(wrong)
+
+
+def test_no_other_file_names_a_method() -> None:
+    """What a method is stands in its file; `zorba` is also the name of the package and of its plan."""
+    names = {path.stem for path in (PACKAGE / "methods").glob("*.py")} & set(METHODS) - {"zorba"}
+    assert len(names) >= 6
+    where_moved = PACKAGE / "config" / "keys.py"  # old keys point to the sections of methods
+    found = [
+        f"{path.relative_to(PACKAGE)} names {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.parent.name != "methods" and path != where_moved
+        for name in sorted(names)
+        if re.search(rf"\b{name}\b", path.read_text(encoding="utf-8"), flags=re.IGNORECASE)
+    ]
+    assert not found, "\n" + "\n".join(found)

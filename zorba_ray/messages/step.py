@@ -154,7 +154,7 @@ class TensorStep:
     """Step of a first-order method: `θ_l ← θ_l + v_l` for the blocks that `vectors` has, or with `whole` `θ_l ← v_l`.
 
     In memory until the ledger has written them to a file; loaded again whenever they are asked for, and sent whole.
-    `residual`: what aggregation had to leave out, as a share (FedIT's exact form).
+    `residual`: what aggregation had to leave out, as a share.
     """
 
     round: int

@@ -26,7 +26,7 @@ class RoundRecord:
     bytes_up: int  # all participants together
     bytes_down: int
     seconds: float
-    step_norm: float | None  # length of the step; None where the step sets weights anew (FedIT, exact)
+    step_norm: float | None  # length of the step; None where the step sets weights anew
     scalar_mean: float
     scalar_std: float
     reported: int = 0  # participants whose reports made the step
@@ -36,7 +36,7 @@ class RoundRecord:
     stale: int = 0  # late reports of earlier rounds in the step
     virtual_seconds: float | None = None  # on the simulated fleet, from the run's beginning to this round's end
     epsilon: float | None = None  # privacy spent so far, where noise is added
-    residual: float | None = None  # share of the adapters' mean product that their rank could not hold (FedIT, exact)
+    residual: float | None = None  # share of the adapters' mean product that their rank could not hold
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Arm:
     """One line of the table: presets over the study's base, then `set`."""
 
     name: str = ""
-    presets: list[str] = field(default_factory=list)  # configs by path or name, such as methods/decomfl
+    presets: list[str] = field(default_factory=list)  # configs by path or name, such as methods/zorba_private
     set: list[str] = field(default_factory=list)  # key=value
     group: str = ""  # arms of one group share a panel of the figures
     lifted: bool = False  # budgets that hold full activation; said in the table

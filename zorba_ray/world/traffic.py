@@ -49,7 +49,7 @@ class Wire:
         self._changed = np.zeros(len(sizes), dtype=np.int64)  # steps after which each block last changed
         self._sent: list[int] = [0]  # bytes of steps 0 … t−1, cumulated
         self._seen = np.zeros(clients, dtype=np.int64)  # steps that each client has
-        self._sums = np.zeros((len(sizes) if traffic.pool else 0, traffic.pool))  # fedkseed's accumulators
+        self._sums = np.zeros((len(sizes) if traffic.pool else 0, traffic.pool))  # accumulated over the pool
 
     def download(self, clients: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         """Bytes [C] of what chosen clients download; from now on they have all steps so far."""
