@@ -38,7 +38,12 @@ def exposure_of(train: Examples, test: Examples, shards: Sequence[NDArray[np.int
     if natural and train.groups is not None and test.groups is not None:
         ours, theirs = train.groups, test.groups
     known, strata = np.unique(theirs, return_inverse=True)
-    counts = np.stack([[np.count_nonzero(ours[shard] == value) for value in known] for shard in shards]).astype(float)
+    owner = np.repeat(np.arange(len(shards)), [len(shard) for shard in shards])
+    values = ours[np.concatenate([np.zeros(0, dtype=np.int64), *shards])]
+    place = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    seen = known[place] == values  # only strata with test examples count
+    cells = owner[seen] * len(known) + place[seen]
+    counts = np.bincount(cells, minlength=len(shards) * len(known)).reshape(len(shards), -1).astype(np.float64)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     return Exposure(strata.reshape(-1).astype(np.int64), shares)
