@@ -16,10 +16,12 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import OLD_NAMES, all_keys, find
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import BudgetClass, Config
+from zorba_ray.methods import kind_of
 from zorba_ray.runs.config import checked, load_config
 
 CONFIGS = load.CHECKOUT
-LEAVES = [key for key in all_keys() if not key.is_section and "i" not in key.path]
+KIND = kind_of("")
+LEAVES = [key for key in all_keys(KIND) if not key.is_section and "i" not in key.path]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda text: text != "???")
 VALUES: dict[type, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**70), 2**70),
@@ -31,8 +33,8 @@ VALUES: dict[type, st.SearchStrategy[Any]] = {
 
 @st.composite
 def configs(draw: st.DrawFn) -> Config:
-    """Any values of the right types, allowed or not."""
-    return draw(sections(Config()))
+    """Any values of the right types, allowed or not; no file of theirs is run."""
+    return dataclasses.replace(draw(sections(KIND())), method_file="")
 
 
 @st.composite
@@ -75,20 +77,20 @@ def refused(*overrides: str, path: Path | None = None) -> str:
 def test_yaml_round_trip(tmp_path: Path, config: Config, explained: bool) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(config, explained), encoding="utf-8")
-    assert load_config(path) == config
+    assert load.load_config(path, kind_of=kind_of) == config
 
 
 def test_the_default_file_is_the_schema_spelled_out() -> None:
-    assert load_config("default") == load_config(None) == Config()
+    assert load_config("default") == load_config(None) == KIND()
     printed = subprocess.run([sys.executable, "-m", "zorba_ray.config"], capture_output=True, check=True).stdout
     same = (CONFIGS / "default.yaml").read_bytes() == printed
     assert same, "the schema changed: run python -m zorba_ray.config > configs/default.yaml"
 
 
 def test_defaults_are_not_shared_between_configs() -> None:
-    Config().clients.budgets.classes[0].budget = "1 B"
-    Config().allocation.epsilon.append(1.0)
-    assert Config() == load_config(None)
+    KIND().clients.budgets.classes[0].budget = "1 B"
+    KIND().allocation.epsilon.append(1.0)
+    assert KIND() == load_config(None)
 
 
 OURS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("methods/*.yaml")])
@@ -112,12 +114,12 @@ def test_a_mistyped_key_is_refused_and_the_right_one_suggested(data: st.DataObje
         "swap": last[: max(at - 1, 0)] + last[max(at - 1, 0) : at + 1][::-1] + last[at + 1 :],
     }[kind]
     path = ".".join([*key.path[:-1], wrong])
-    if not wrong or wrong[0].isdigit() or any(path == ".".join(other.path) for other in all_keys()):
+    if not wrong or wrong[0].isdigit() or any(path == ".".join(other.path) for other in all_keys(KIND)):
         return
     message = refused(f"{path}=1")
     assert f"no key is called {path!r}" in message
     suggested = message.split("'")[-2]
-    assert find(tuple(suggested.split(".")))
+    assert find(KIND, tuple(suggested.split(".")))
     if suggested != key.name:  # zo.m may have meant zo.mu or model.lora: then both are as near
         assert likeness(path, suggested) >= likeness(path, key.name)
 
@@ -135,7 +137,7 @@ def test_suggestions(wrong: str, right: str) -> None:
 @pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
 def test_a_key_that_moved_is_refused_with_its_new_name(old: str, new: str) -> None:
     assert refused(f"{old}=1") == f"command line: the key {old!r} is now called {new!r}"
-    assert not any(key.name == old for key in all_keys()) and find(tuple(new.split(".")))
+    assert not any(key.name == old for key in all_keys(KIND)) and find(KIND, tuple(new.split(".")))
 
 
 @pytest.mark.parametrize("key", LEAVES, ids=lambda key: key.name)
@@ -203,7 +205,9 @@ def test_references_follow_other_keys() -> None:
 
 def test_default_budget_classes_give_way_to_another_form_and_given_ones_do_not() -> None:
     assert load_config(None, ["clients.budgets.median=8 GiB"]).clients.budgets.classes == []
-    both = load_config(None, ["clients.budgets.median=8 GiB", "clients.budgets.classes.0.share=1"])
+    both = load.load_config(
+        None, ["clients.budgets.median=8 GiB", "clients.budgets.classes.0.share=1"], kind_of=kind_of
+    )
     with pytest.raises(ConfigError, match=r"clients\.budgets\.classes=\[\]"):
         checked(both)
 
@@ -242,7 +246,7 @@ def test_empty_files_and_sections_set_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     for text in ("", "# nothing\n", "zo:\n  # mu: 3\n", "{}\n"):
         path.write_text(text)
-        assert load_config(path) == Config()
+        assert load_config(path) == KIND()
 
 
 def test_a_file_may_be_based_on_another(tmp_path: Path) -> None:
@@ -259,7 +263,7 @@ def test_a_file_may_be_based_on_another(tmp_path: Path) -> None:
 
 def test_bare_names_are_looked_up_in_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load_config("default") == Config()
+    assert load_config("default") == KIND()
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "mine.yaml").write_text("seed: 9\n")
     assert load_config("mine").seed == load_config("mine.yaml").seed == 9

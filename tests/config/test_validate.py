@@ -131,8 +131,8 @@ POSSIBLE = [
 
 
 def test_the_default_is_valid_and_ignores_nothing() -> None:
-    checked(Config())
-    assert ignored(Config()) == []
+    checked(load_config(None))
+    assert ignored(load_config(None)) == []
 
 
 @pytest.mark.parametrize(("overrides", "said"), IMPOSSIBLE, ids=str)
