@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+FAST   := not slow and not real and not gpu
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-slow check bench clean
@@ -22,11 +25,13 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY)  ## the main job: train the embedded default and write a report
 	$(BIN)/python -m zorba_ray.run
 
-test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest -m 'not slow and not real and not gpu'
+test: $(READY)  ## the fast tests: WORKERS (2) at a time without Ray, then one after the other on one Ray
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m '$(FAST) and not ray'
+	$(PYTEST) -m '$(FAST) and ray'
 
-test-slow: $(READY)  ## the slow tests and those on real data and models (ZORBA_RAY_SHARED)
-	$(BIN)/python -m pytest -m 'slow or real'
+test-slow: $(READY)  ## the slow tests and those on real data and models (ZORBA_RAY_SHARED), likewise
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m '(slow or real) and not ray and not gpu'
+	$(PYTEST) -m '(slow or real) and ray and not gpu'
 
 check: $(READY)  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -101,7 +101,7 @@ def test_unequal_weights_equal_brute_force(order: tuple[str, ...]) -> None:
             assert plan_values(instance, config) == pytest.approx(expected, rel=1e-9)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.integers(0, 10**6), st.integers(2, 30), st.integers(2, 8), st.integers(0, 3), st.sampled_from(["total", "worst"])
 )
@@ -133,7 +133,7 @@ def test_budgets_and_coverage_hold(seed: int, n: int, blocks: int, coverage: int
                 assert plan.levels[0].bound <= other.bound * (1 + 1e-9), name
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 10**6))
 def test_first_level_never_worsens_when_a_budget_grows(seed: int) -> None:
     rng = generator(seed, Domain.FAULTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zorba_ray.config import load
@@ -72,7 +72,7 @@ def refused(*overrides: str, path: Path | None = None) -> str:
     return message
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40)
 @given(config=configs(), explained=st.booleans())
 def test_yaml_round_trip(tmp_path: Path, config: Config, explained: bool) -> None:
     path = tmp_path / "config.yaml"
@@ -101,7 +101,7 @@ def test_every_config_that_comes_along_is_valid(path: Path) -> None:
     checked(load_config(path))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_mistyped_key_is_refused_and_the_right_one_suggested(data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(LEAVES))

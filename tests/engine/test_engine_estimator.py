@@ -51,7 +51,7 @@ def test_unbiased_on_a_quadratic_and_variance_falls_as_one_over_directions(kind:
     assert errors[1] / errors[8] == pytest.approx(8, rel=0.25)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.integers(0, 1000),
     st.lists(st.booleans(), min_size=3, max_size=3).filter(any),

@@ -49,7 +49,7 @@ def peak(visits: list[tuple[Node, bool]], limit: int) -> int:
     return highest
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(works, st.integers(0, 60), st.lists(st.integers(1, 4), min_size=5, max_size=5))
 def test_schedule_visits_each_node_once_within_the_memory(
     work_paths: list[list[Path]], limit: int, sizes: list[int]
@@ -63,7 +63,7 @@ def test_schedule_visits_each_node_once_within_the_memory(
     assert peak(visits, limit) <= max(limit, least)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(paths)
 def test_with_memory_the_cost_is_the_number_of_distinct_prefixes(chosen: list[Path]) -> None:
     forest = build([chosen], COLUMNS, [1], 10**9)

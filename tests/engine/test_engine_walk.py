@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.tiny_models import FAMILIES, block_model, head_of, make_batch, perturbed, plain_model, with_keys
 
@@ -115,7 +115,7 @@ SHARED = {"frozen": block_model("opt"), "tied": block_model("opt", with_keys(ste
 choices = st.sampled_from([CLEAN, version(0), version(0, -1), version(1)])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25)
 @given(st.sampled_from(["frozen", "tied"]), st.data())
 def test_grouping_and_memory_change_no_bit(which: str, data: st.DataObject) -> None:
     model = SHARED[which]

@@ -60,7 +60,7 @@ def same(a: Entry, b: Entry) -> bool:
     return all(np.array_equal(x, y) for x, y in pairs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(kinds=st.lists(st.booleans(), max_size=6), directions=st.integers(1, 9))
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, kinds: list[bool], directions: int):
     entries = [shared(t, directions=directions) if kind else private(t) for t, kind in enumerate(kinds)]
@@ -90,7 +90,7 @@ def test_a_torn_tail_is_cut_and_the_run_goes_on_to_the_same_bytes(tmp_path: Path
     assert torn.read_bytes() == whole
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(where=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_a_damaged_middle_is_refused(tmp_path_factory: pytest.TempPathFactory, where: float, flip: int):
     path = tmp_path_factory.mktemp("ledger") / "ledger.jsonl"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from methods.zeroth_runs import config_of
 from methods.zeroth_toy import plan_of
@@ -29,7 +29,6 @@ def test_forks_cost_the_first_part_once(at: int) -> None:
     assert sum(edges[1:-1]) / blocks == pytest.approx(2 * pairs * (share + m * (1 - share)))
 
 
-@settings(deadline=None)
 @given(
     row=st.lists(st.booleans(), min_size=2, max_size=7), forks=st.sampled_from([1, 2, 3, 6]), per_client=st.booleans(),
     form=st.sampled_from(["joint", "sequential"]), data=st.data(),

@@ -39,7 +39,7 @@ def client_rows(folder: Path) -> list[dict[str, object]]:
     return [row for row in table(folder).to_pylist() if row["kind"] == "client"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     active=st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=3, max_size=3),
     method=st.sampled_from(["zorba", "decomfl", "fedspzo"]),

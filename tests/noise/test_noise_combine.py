@@ -46,7 +46,7 @@ offsets = st.one_of(st.integers(0, 20_000), st.integers(2**32 - 5000, 2**32 + 50
 scales = st.sampled_from([1.0, 1e-3, 1e-7, 1e-30, 1e-40, 1e4])  # float16's subnormals, float32's, float16's overflow
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     size=st.one_of(st.integers(0, 300), st.integers(0, 10_000)),
     offset=offsets,
@@ -65,7 +65,7 @@ def test_numba_gives_the_bits_of_the_reference(size, offset, terms, kind, dtype,
     assert torch.equal(bits(out), bits(expected))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, 20_000), max_size=6), kind=st.sampled_from(KINDS), offset=st.integers(0, 5000))
 def test_any_cut_into_slices_gives_the_same_bits(cuts, kind, offset):
     base, terms = base_of(20_000), terms_of(2)

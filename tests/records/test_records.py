@@ -43,7 +43,7 @@ def write_rounds(run: Path, which: range, **every: float) -> None:
                 writer.add([EvaluationRecord(t + 1, 0.6, 0.6, 100)])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(RECORDS, max_size=8))
 def test_records_come_back_as_they_were(records: list[Record]) -> None:
     assert to_records(to_table(records)) == records

@@ -74,7 +74,7 @@ def told(judged: Judged) -> str:
         return repr(asdict(judged))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(chosen=CONFIGS, after=st.integers(0, ROUNDS), active=st.integers(0, 2**32))
 def test_a_world_that_recalls_its_rounds_goes_on_as_if_nothing_had_happened(
     chosen: dict[str, Any], after: int, active: int
@@ -90,7 +90,7 @@ def test_a_world_that_recalls_its_rounds_goes_on_as_if_nothing_had_happened(
     assert [told(judged) for judged, _ in rest] == [told(judged) for judged, _ in whole[after:]]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(chosen=CONFIGS)
 def test_every_chosen_client_has_one_fate_and_time_goes_forward(chosen: dict[str, Any]):
     config = config_of(chosen)

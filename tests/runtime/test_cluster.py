@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 import ray
@@ -294,15 +293,19 @@ def test_prometheus_finds_the_runs_numbers_on_the_nodes(three_nodes: Cluster, tm
     finished(driver)
 
 
-def test_metrics_cost_a_round_next_to_nothing(three_nodes: Cluster):
+def test_metrics_wait_for_nobody(three_nodes: Cluster, monkeypatch: pytest.MonkeyPatch):
+    """They go through this process's own recorder; a round never asks the cluster to take them."""
     metrics = Metrics("cost")
-    record = RoundRecord(0, 1.0, 0.1, 4, 100, 100, 0.1, 1.0, 0.0, 1.0)
-    seconds = []
-    for t in range(200):
-        started = time.perf_counter()
+
+    def asked(*_: Any, **__: Any) -> None:
+        raise AssertionError("a metric asked the cluster")
+
+    for name in ("get", "put", "wait", "nodes"):
+        monkeypatch.setattr(ray, name, asked)
+    monkeypatch.setattr(ActorMethod, "_remote", asked)
+    for t in range(3):
+        record = RoundRecord(t, 1.0, 0.1, 4, 100, 100, 0.1, 1.0, 0.0, 1.0)
         metrics.observe(record, {"ok": 4 * t, "late": t}, t)
-        seconds.append(time.perf_counter() - started)
-    assert np.median(seconds) < 1e-4
 
 
 def test_a_killed_driver_is_one_line_and_resuming_arrives_at_the_same_bytes(tmp_path: Path):

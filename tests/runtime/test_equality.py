@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import ray
 import ray.data
+from one_ray import run_warm
 
 from zorba_ray.allocation import Plan
 from zorba_ray.config.schema import Config
@@ -29,8 +30,6 @@ from zorba_ray.runtime.driver import Driver
 from zorba_ray.runtime.launch import answer
 from zorba_ray.runtime.pool import Pool
 
-pytestmark = pytest.mark.ray
-
 SMALL = [
     "clients.count=4", "rounds=5", "zo.directions=3", "seed=5", "allocation.plan=cyclic",
     "evaluation.every=2", "evaluation.examples=96",
@@ -42,7 +41,12 @@ def config_of(*overrides: str) -> Config:
 
 
 def run_on_ray(folder: Path, *overrides: str) -> bytes:
-    """A run by a real driver actor on real client actors; the ledger's bytes."""
+    """A run on warm client actors; the ledger's bytes."""
+    return run_warm(config_of(*overrides), folder)
+
+
+def run_by_a_driver_actor(folder: Path, *overrides: str) -> bytes:
+    """A run as the command does it, by a real driver actor on client actors of its own; the ledger's bytes."""
     driver = ray.remote(Driver).options(num_cpus=0).remote(config_of(*overrides), str(folder), False)
     answer(driver.prepare.remote())
     while answer(driver.advance.remote()):
@@ -87,6 +91,12 @@ def test_every_placement_writes_the_oracles_ledger(local_ray: None, tmp_path: Pa
     assert run_on_ray(tmp_path, placement) == oracle
 
 
+def test_a_driver_actor_with_client_actors_of_its_own_writes_the_oracles_ledger(
+    local_ray: None, tmp_path: Path, oracle: bytes
+):
+    assert run_by_a_driver_actor(tmp_path, "runtime.actors=2") == oracle
+
+
 def test_the_ledger_replays_to_the_drivers_model(local_ray: None, tmp_path: Path):
     run_on_ray(tmp_path, "zo.noise=rademacher")
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -109,15 +119,8 @@ def test_a_client_killed_in_mid_round_changes_nothing(
         return reference
 
     monkeypatch.setattr(Pool, "_send", send_and_kill)
-    driver = Driver(config_of("placement=per_client"), str(tmp_path), resume=False)
-    driver.prepare()
-    while driver.advance():
-        pass
-    summary = driver.finish(False, "", 1.0)
-    assert killed and any(killed[0] in note for note in summary.notes)
-    assert (tmp_path / LEDGER).read_bytes() == oracle
-    for member in driver.backend.pool.members:
-        ray.kill(member.actor)
+    assert run_on_ray(tmp_path, "placement=per_client") == oracle
+    assert killed and any(killed[0] in note for note in read_summary(tmp_path).notes)
     rows = ray.data.read_parquet(str(tmp_path / "records"))
     assert rows.filter(lambda row: row["kind"] == "client").count() == 5 * 4
 

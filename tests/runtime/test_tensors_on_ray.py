@@ -9,8 +9,6 @@ from runtime.test_equality import run_in_process, run_on_ray
 
 from zorba_ray.runs.replay import replayed_model
 
-pytestmark = pytest.mark.ray
-
 ROOM = "clients.budgets.classes=[{name: all, share: 1, budget: 16 MiB}]"
 RUNS = {
     "fedavg": ("method=fedavg", "step.lr=1e-3"),

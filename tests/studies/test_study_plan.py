@@ -22,7 +22,7 @@ SEEDS = st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True)
 FACTORS = st.lists(st.integers(1, 50).map(lambda i: i / 10), min_size=1, max_size=4, unique=True)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(NAMES, SEEDS, FACTORS, st.lists(st.integers(2, 9).map(str), max_size=2, unique=True))
 def test_every_arm_gets_the_same_budget(
     names: list[str], seeds: list[int], factors: list[float], grid: list[str]
@@ -83,7 +83,6 @@ def test_the_grid_is_around_the_arms_centre_or_is_the_arms_own() -> None:
         cells(Study(set=[*BASE, "step.lr=0"], arms=[Arm(name="one")]))
 
 
-@settings(deadline=None)
 @given(st.floats(1e-9, 1e9))
 def test_writing_a_number_changes_only_that_number(value: float) -> None:
     config = load_config(None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord, to_table
@@ -71,7 +71,6 @@ def record(kind: Any, **values: Any) -> Any:
 COSTS = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000)), min_size=1, max_size=8)
 
 
-@settings(deadline=None)
 @given(COSTS, st.integers(1, 3), st.integers(1, 5))
 def test_costs_are_sums_of_the_rounds_before_an_evaluation(
     rounds: list[tuple[int, int, int]], every: int, clients: int

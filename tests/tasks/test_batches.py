@@ -51,7 +51,7 @@ def test_a_language_batch_wants_every_next_token() -> None:
     assert batch.count == len(pairs) == 6
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     shard=st.integers(1, 50),
     size=st.integers(1, 60),

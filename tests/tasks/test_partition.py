@@ -25,7 +25,7 @@ def unevenness(shards: list[NDArray[np.int64]], labels: NDArray[np.int64]) -> fl
     return float(np.mean([np.abs(part - whole).sum() / 2 for part in parts]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     examples=st.integers(1, 400),
     classes=st.integers(1, 6),

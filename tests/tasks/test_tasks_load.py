@@ -76,7 +76,7 @@ def test_labels_of_files_are_numbered_by_size_or_alphabet(tmp_path: Path) -> Non
     assert (task.labels, task.train.labels.tolist()) == (("bad", "good"), [1, 0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     fields=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=6),
     limit=st.integers(6, 40),
@@ -98,7 +98,7 @@ def test_a_long_text_is_cut_and_the_prompts_end_never(
         assert (first, second) == (a[: len(first)], b[: len(second)])  # beginnings, and nothing else
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text("a é漢😀", max_size=40), limit=st.integers(8, 40))
 def test_a_text_is_cut_between_characters_where_tokens_are_bytes(text: str, limit: int) -> None:
     from tokenizers import Tokenizer
