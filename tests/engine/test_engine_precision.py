@@ -120,7 +120,7 @@ def test_packed_matrices_change_no_bit(precision: str) -> None:
     works.append(Work(make_batch(3, 5, 9), paths))  # other rows than most
     shown = []
     handle = model.parts.layers[1].register_forward_pre_hook(
-        lambda layer, _: shown.append(getattr(layer.fc1.weight, "packed", None) is not None)
+        lambda layer, _: shown.append(layer.fc1.packed is not None)
     )
     together = evaluate(model, works, "gaussian", 1 << 30)
     assert any(shown), "packing was used"
@@ -129,4 +129,4 @@ def test_packed_matrices_change_no_bit(precision: str) -> None:
     assert not any(shown)
     handle.remove()
     assert [a.losses.tobytes() for a in together] == [b.losses.tobytes() for b in alone]
-    assert all(getattr(p, "packed", None) is None for block in model.blocks for p in block.parameters)
+    assert all(linear.packed is None for block in model.blocks for linear in block.packed)

@@ -19,8 +19,8 @@ from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.engine.shape import model_shape
 from zorba_ray.model import BlockModel, build_model, export_weights, save_folder
-from zorba_ray.model.frozen import frozen_of
-from zorba_ray.model.quantise import KINDS, NF4, Bits, matrix_of, quantise, quantised_bytes
+from zorba_ray.model.linear import Linear
+from zorba_ray.model.quantise import KINDS, NF4, Bits, quantise, quantised_bytes
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 NF4_GAP = max(b - a for a, b in pairwise(NF4))
@@ -39,7 +39,7 @@ def matrices(draw: st.DrawFn) -> torch.Tensor:
 @given(weight=matrices())
 def test_quantising_what_was_dequantised_gives_the_same_again(kind: Bits, weight: torch.Tensor) -> None:
     once = quantise(weight, kind)
-    twice = quantise(matrix_of(once, torch.float32), kind)
+    twice = quantise(once.matrix(torch.float32), kind)
     assert torch.equal(once.codes, twice.codes) and torch.equal(once.magnitude, twice.magnitude)
 
 
@@ -47,7 +47,7 @@ def test_quantising_what_was_dequantised_gives_the_same_again(kind: Bits, weight
 @given(weight=matrices())
 def test_no_value_is_further_off_than_half_a_gap_between_levels(kind: Bits, weight: torch.Tensor) -> None:
     few = quantise(weight, kind)
-    error = (matrix_of(few, torch.float32).double() - weight.double()).abs()
+    error = (few.matrix(torch.float32).double() - weight.double()).abs()
     if kind == "int8":
         bound = weight.abs().amax(1, keepdim=True).double() / 254
     else:
@@ -84,7 +84,7 @@ def dequantised(model: BlockModel) -> BlockModel:
 def test_a_quantised_base_computes_as_its_dequantised_numbers(family: str, precision: str, kind: Bits) -> None:
     model = block_model(family, with_keys(trainable="lora", frozen=kind, precision=precision))
     batch = make_batch()
-    assert any(frozen_of(p) is not None for p in model.module.parameters())
+    assert any(isinstance(m, Linear) and m.stored is not None for m in model.module.modules())
     assert torch.equal(plain_loss(model, batch), plain_loss(dequantised(model), batch))
 
 
@@ -128,7 +128,7 @@ def test_a_frozen_block_is_seen_in_few_bits_and_others_are_not(family: str, kind
                 for view in block.base:
                     offset = view.storage_offset()
                     if offset < block.matrix_size:
-                        view.copy_(matrix_of(quantise(view.clone(), kind), torch.float32))
+                        view.copy_(quantise(view.clone(), kind).matrix(torch.float32))
         assert float(plain_loss(plain, batch)) == loss
 
 
@@ -157,11 +157,9 @@ def test_memory_counts_the_bytes_that_are_there(trainable: str, kind: Bits) -> N
             held = few + 4 * (block.size - block.matrix_size)
             assert memory.transit[block.index] == 4 * block.size
         else:
-            stored = [frozen_of(p) for p in layer.parameters()]
-            few = sum(each.bytes for each in stored if each is not None)
-            held = few + sum(
-                4 * p.numel() for p, each in zip(layer.parameters(), stored, strict=True) if each is None
-            )
+            stored = {m.weight: m.stored for m in layer.modules() if isinstance(m, Linear) and m.stored is not None}
+            few = sum(each.bytes for each in stored.values())
+            held = few + sum(4 * p.numel() for p in layer.parameters() if p not in stored)
             assert memory.active[block.index] == held
             assert memory.transit[block.index] == 0
         assert memory.frozen[block.index] == held

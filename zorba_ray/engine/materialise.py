@@ -7,7 +7,6 @@ from torch import Tensor
 
 from zorba_ray.engine.version import Frozen, Version
 from zorba_ray.model import Block, BlockModel
-from zorba_ray.model.packing import pack, unpack
 from zorba_ray.model.quantise import dequantise
 from zorba_ray.noise import Kind, Term, combine
 
@@ -27,7 +26,7 @@ class Showing:
         if self._block is block and self._version == version:
             return
         if self._block is not None:
-            unpack(self._block.packed)
+            self._block.pack(0)
             if self._block is not block:
                 self.base()
         if not version and self._model.precision == torch.float32 and not block.offloaded:
@@ -35,7 +34,7 @@ class Showing:
         else:
             self._write(block, version)
         if rows:
-            pack(block.packed, rows)
+            block.pack(rows)
         self._block, self._version = block, version
 
     def _write(self, block: Block, version: Version) -> None:
@@ -71,6 +70,6 @@ class Showing:
 
     def base(self) -> None:
         if self._block is not None:
-            unpack(self._block.packed)
+            self._block.pack(0)
             self._block.point(self._block.base)
         self._block = self._version = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,7 +19,7 @@ from zorba_ray.engine.backward import saved_bytes
 from zorba_ray.engine.cost import blank_batch, stage_flops
 from zorba_ray.engine.memory import ModelShape
 from zorba_ray.model.blocks import Block
-from zorba_ray.model.frozen import frozen_of
+from zorba_ray.model.linear import Storage, linears
 from zorba_ray.model.model import BlockModel
 from zorba_ray.model.quantise import quantised_bytes
 
@@ -48,8 +47,9 @@ def model_shape(model: BlockModel, examples: int, tokens: int, with_gradients: b
             before, after = (before + flops[stage], after) if stage < first else (before, after + flops[stage])
     for block in held:
         fixed = {key: parameter for key, parameter in fixed.items() if key not in block}
-    kept = [_in_few_bits(block, held[block.index].values()) for block in model.blocks]
-    fixed_few = [few for few in map(frozen_of, fixed.values()) if few is not None]
+    stored = {id(linear.weight): linear.stored for linear in linears([model.module]) if linear.stored is not None}
+    kept = [_in_few_bits(block, held[block.index].values(), stored) for block in model.blocks]
+    fixed_few = [stored[key] for key in fixed if key in stored]
     return ModelShape(
         names=tuple(block.name for block in model.blocks),
         trainable=tuple(block.size for block in model.blocks),
@@ -57,7 +57,7 @@ def model_shape(model: BlockModel, examples: int, tokens: int, with_gradients: b
         flops=tuple(per_block),
         flops_before=before,
         flops_after=after,
-        fixed_parameters=sum(p.numel() for p in fixed.values() if frozen_of(p) is None),
+        fixed_parameters=sum(p.numel() for key, p in fixed.items() if key not in stored),
         hidden=LIVE_STATES * 4 * examples * tokens * model.hidden_size,
         workspace=forward_workspace(model, examples, tokens),
         few=tuple(numbers for numbers, _ in kept),
@@ -83,14 +83,14 @@ def _for_gradients(model: BlockModel, examples: int, tokens: int) -> dict[str, A
     }
 
 
-def _in_few_bits(block: Block, parameters: Iterable[Parameter]) -> tuple[int, int]:
+def _in_few_bits(block: Block, parameters: Iterable[Parameter], stored: dict[int, Storage]) -> tuple[int, int]:
     """How many of a block's numbers are kept in few bits, and the bytes that they take."""
     if block.bits is not None:
         shapes = [tuple(view.shape) for view, start in zip(block.base, block.starts, strict=True)
                   if start < block.matrix_size]
         return block.matrix_size, sum(quantised_bytes(block.bits, shape) for shape in shapes)
-    few = [few for few in map(frozen_of, parameters) if few is not None]
-    return sum(math.prod(each.shape) for each in few), sum(each.bytes for each in few)
+    few = [parameter for parameter in parameters if id(parameter) in stored]
+    return sum(parameter.numel() for parameter in few), sum(stored[id(parameter)].bytes for parameter in few)
 
 
 def forward_workspace(model: BlockModel, examples: int, tokens: int) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import LoraConfig
-from zorba_ray.model.lowbits import is_conv1d
+from zorba_ray.model.linear import is_conv1d
 from zorba_ray.noise import Domain, generator
 
 ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
+from zorba_ray.model.linear import Linear
+from zorba_ray.model.packing import packed
 from zorba_ray.model.quantise import Bits, Quantised, quantise
 
 
@@ -29,7 +31,7 @@ class Block:
     parameters: list[nn.Parameter]
     base: list[Tensor]  # views of `vector`, one per parameter
     offloaded: bool  # the vector stays in host memory and is copied to the scratch whenever the block is visited
-    packed: list[nn.Parameter]  # matrices that are packed when a version is shown to many batches
+    packed: list[Linear] = field(default_factory=list)  # packed while a version is shown to many batches
     bits: Bits | None = None  # how a client that has the block frozen keeps its matrices; None: as they are
     few: list[Quantised] | None = None  # the matrices so kept, until the vector moves
 
@@ -49,6 +51,11 @@ class Block:
             whole = [view for view, start in zip(self.base, self.starts, strict=True) if start < self.matrix_size]
             self.few = [quantise(view, self.bits).to(device) for view in whole]
         return self.few
+
+    def pack(self, rows: int) -> None:
+        """Pack the matrices as they are shown now, for products with `rows` rows; 0: unpack them."""
+        for linear in self.packed:
+            linear.packed = packed(linear.weight.data, rows) if rows else None
 
     @property
     def starts(self) -> list[int]:
@@ -80,7 +87,6 @@ def make_block(
         parameters=[parameter for _, parameter in order],
         base=[parameter.data for _, parameter in order],
         offloaded=offloaded,
-        packed=[],
     )
     views = block.views(vector[:matrix_size], vector[matrix_size:])
     for view, parameter in zip(views, block.parameters, strict=True):

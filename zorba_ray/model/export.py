@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zorba_ray.model.adapters import inject_adapters
-from zorba_ray.model.frozen import numbers_of
 from zorba_ray.model.head import Prototype
+from zorba_ray.model.linear import numbers_of
 from zorba_ray.model.model import BlockModel, assemble
 from zorba_ray.model.spec import ModelSpec
 
@@ -24,8 +24,7 @@ BFLOAT16 = "@bfloat16"  # NumPy has no bfloat16: such arrays travel as uint16 un
 def export_weights(model: BlockModel) -> dict[str, NDArray[Any]]:
     """Every parameter and buffer once, by name; views where the model is on the CPU."""
     arrays: dict[str, NDArray[Any]] = {f"layers={model.parts.prefix}": np.zeros(0, np.float32)}
-    tensors = [(name, numbers_of(parameter)) for name, parameter in model.module.named_parameters()]
-    tensors += list(model.module.named_buffers())
+    tensors = [*numbers_of(model.module), *model.module.named_buffers()]
     if model.head.prototype is not None:
         tensors += [(f"prototype.{name}", p.data) for name, p in model.head.prototype.named_parameters()]
     for name, tensor in tensors:
@@ -62,8 +61,9 @@ def build_model(
 def save_folder(model: BlockModel, folder: Path) -> None:
     """Write a folder that `from_pretrained` opens (adapters stay adapters; a prototype head lies beside it)."""
     module: Any = model.module
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    state = {n: numbers_of(parameters.get(n, t)).clone() for n, t in module.state_dict().items()}
+    fetched = {id(p): t for (_, p), (_, t) in zip(module.named_parameters(), numbers_of(module), strict=True)}
+    names = dict(module.named_parameters(remove_duplicate=False))
+    state = {n: fetched.get(id(names.get(n)), t).clone() for n, t in module.state_dict().items()}
     module.save_pretrained(folder, state_dict=state)
     if model.head.prototype is not None:
         from safetensors.torch import save_file

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zorba_ray.model.batch import Batch
 from zorba_ray.model.forward import replaced_forwards, run_chain, run_injected
-from zorba_ray.model.lowbits import linear
+from zorba_ray.model.linear import product
 from zorba_ray.model.spec import HeadSpec
 from zorba_ray.model.structure import Parts, output_of
 
@@ -109,5 +109,5 @@ class Head:
         assert output is not None
         weight: Tensor = output.weight[rows].float()  # type: ignore[index]
         bias: Tensor | None = None if output.bias is None else output.bias[rows]  # type: ignore[index]
-        with replaced_forwards([output], [lambda x: linear(x, weight, bias)]):
+        with replaced_forwards([output], [lambda x: product(x, weight, bias)]):
             return self.run_tail(gathered, ids, mask).squeeze(1)  # type: ignore[no-any-return]

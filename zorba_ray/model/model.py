@@ -17,12 +17,11 @@ from zorba_ray.model.adapters import is_adapter
 from zorba_ray.model.batch import Batch
 from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch, move_block
 from zorba_ray.model.forward import Context, run_layer, run_stem
-from zorba_ray.model.frozen import freeze, frozen_of, move
 from zorba_ray.model.head import Head, Prototype
-from zorba_ray.model.lowbits import accept_few_bits, accept_own, is_conv1d, product_weights
-from zorba_ray.model.packing import packable
+from zorba_ray.model.linear import accept_few_bits, adopt, linears, matrices_of
+from zorba_ray.model.packing import pays
 from zorba_ray.model.prove import prove_head
-from zorba_ray.model.quantise import few_bits
+from zorba_ray.model.quantise import Quantised, few_bits, quantise
 from zorba_ray.model.spec import ModelSpec
 from zorba_ray.model.structure import Parts, config_of, find_parts, parameters_of, probe_batch
 
@@ -103,6 +102,7 @@ def assemble(
     module.eval()
     module.requires_grad_(False)
     config_of(module).use_cache = False
+    adopt(module)
     ids, mask = probe_batch(module)
     parts = find_parts(module, ids, mask)
     hidden, context = run_stem(module, parts, ids, mask)
@@ -113,19 +113,16 @@ def assemble(
         head.prototype = prototype
     blocks, stages = _divide(module, parts, head, spec.config, device, offloaded)
     precision = DTYPES[spec.config.precision]
-    inside = [child for layer in parts.layers for child in layer.modules()]
-    may_pack = packable(inside, precision, device)
-    weights = {id(linear.weight) for linear in may_pack}
     for block in blocks:
-        block.packed = [parameter for parameter in block.parameters if id(parameter) in weights]
-    frozen = _freeze(module, parts, blocks, spec.config, precision)
-    if precision == torch.float32:
-        accept_own([*may_pack, *frozen])
-    else:
-        _go_low(module, blocks, precision)
-        accept_few_bits(inside, keep=True)
-        if not _bears_few_bits(parts, blocks, hidden, context, precision):
-            accept_few_bits(module.modules(), keep=False)
+        own = {id(parameter) for parameter in block.parameters}
+        block.packed = [
+            linear for linear in linears(parts.layers)
+            if id(linear.weight) in own and not linear.transposed and pays(linear.weight, precision, device)
+        ]
+    _store(module, parts, blocks, spec.config, precision)
+    if precision != torch.float32:
+        accept_few_bits(module)
+        _round(parts, blocks, hidden, context, precision)
     _place([module] if head.prototype is None else [module, head.prototype], blocks, device)
     head.words = head.words.to(device)
     return BlockModel(
@@ -185,7 +182,7 @@ def _divide(
     if not any(named for _, _, named in sources):
         raise ConfigError(_nothing_trains(config))
 
-    matrices = product_weights(module)
+    matrices = matrices_of(module)
     blocks: list[Block] = []
     by_id: dict[int, Block] = {}
     for name, noise_id, named in sources:
@@ -225,40 +222,29 @@ def _nothing_trains(config: ModelConfig) -> str:
     return "model.trainable: nothing in the layers can be trained"
 
 
-def _freeze(
+def _store(
     module: nn.Module, parts: Parts, blocks: Sequence[Block], config: ModelConfig, precision: torch.dtype
-) -> list[nn.Module]:
-    """Where frozen matrices are to be kept in few bits: quantise those of the layers that never train, and let blocks
-    that train whole have a frozen version. Answers with the modules whose matrices were quantised.
+) -> None:
+    """Where matrices lie that never train: those of the layers as `model.frozen` says, the others in the precision of
+    evaluation. Blocks that train whole have a frozen version of their own instead.
 
     Embeddings, norms, biases, the head and adapters keep their numbers.
     """
     kind = few_bits(config.frozen)
-    if kind is None:
-        return []
-    if config.trainable == "full":
+    if kind is not None and config.trainable == "full":
         for block in blocks:
             block.bits = kind if 0 < block.noise_id <= len(parts.layers) else None
-        return []
+        kind = None
     trained = {id(parameter) for block in blocks for parameter in block.parameters}
-    matrices = product_weights(module)
-    chosen = [
-        child
-        for layer in parts.layers
-        for child in layer.modules()
-        if (isinstance(child, nn.Linear) or is_conv1d(child)) and id(child.weight) in matrices - trained
-    ]
-    freeze([child.weight for child in chosen], kind, precision)  # type: ignore[misc]
-    return chosen
-
-
-def _go_low(module: nn.Module, blocks: Sequence[Block], precision: torch.dtype) -> None:
-    """Evaluate products in few bits: frozen matrices are stored so, those of blocks rounded when they are visited."""
-    accept_few_bits(module.modules(), keep=False)
-    trained = {id(parameter) for block in blocks for parameter in block.parameters}
-    matrices = product_weights(module)
+    untrained = matrices_of(module) - trained
+    stored: dict[int, Quantised] = {}
+    for linear in linears(parts.layers):
+        key = id(linear.weight)
+        if kind is not None and key in untrained:
+            stored[key] = stored.get(key) or quantise(linear.weight.data, kind)
+            linear.store(stored[key], precision)
     for parameter in module.parameters():
-        if id(parameter) in matrices and id(parameter) not in trained and frozen_of(parameter) is None:
+        if id(parameter) in untrained - stored.keys():
             parameter.data = parameter.data.to(precision)
 
 
@@ -268,17 +254,31 @@ def _place(modules: Sequence[nn.Module], blocks: Sequence[Block], device: torch.
     for module in modules:
         for parameter in module.parameters():
             if id(parameter) not in in_blocks:
-                move(parameter, device)
+                parameter.data = parameter.data.to(device)
+        for linear in linears([module]):
+            if linear.stored is not None:
+                linear.store(linear.stored.to(device), linear.weight.dtype)
         for child in module.modules():
             for name, buffer in child._buffers.items():
                 if buffer is not None:
                     child._buffers[name] = buffer.to(device)
 
 
+def _round(
+    parts: Parts, blocks: Sequence[Block], hidden: Tensor, context: Context, precision: torch.dtype
+) -> None:
+    """Let products inside the layers hand on few bits, if every layer runs so and still hands on float32 itself."""
+    inside = list(linears(parts.layers))
+    for linear in inside:
+        linear.rounded = True
+    if not _bears_few_bits(parts, blocks, hidden, context, precision):
+        for linear in inside:
+            linear.rounded = False
+
+
 def _bears_few_bits(
     parts: Parts, blocks: Sequence[Block], hidden: Tensor, context: Context, precision: torch.dtype
 ) -> bool:
-    """Whether every layer runs with products that answer in few bits, and still hands on float32."""
     by_parameter = {id(parameter): block for block in blocks for parameter in block.parameters}
     where = hidden.device
     for index, layer in enumerate(parts.layers):

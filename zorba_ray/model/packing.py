@@ -7,13 +7,12 @@ checked once for every shape; a shape that fails the check is never packed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 LEAST_SIZE = 1 << 16  # smaller matrices are multiplied sooner than they are packed
 ANY_ROWS = 512  # oneDNN lays out for this many rows; any number may be multiplied
@@ -26,79 +25,51 @@ class Packed:
     matrix: Any
     rows: int
 
+    def fits(self, x: Tensor) -> bool:
+        return self.rows in (0, x.numel() // x.shape[-1])
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x Wᵀ + b in the weight's type."""
+        if weight.dtype == torch.float32:
+            return torch.ops.mkl._mkl_linear(x, self.matrix, weight, bias, self.rows)  # type: ignore[no-any-return]
+        return torch.ops.mkldnn._linear_pointwise(x, self.matrix, bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+def pays(weight: Tensor, precision: torch.dtype, device: torch.device) -> bool:
+    """Whether products with a matrix [out, in] gain from packing on this machine."""
+    if precision == torch.float32:
+        available = torch._C.has_mkl and hasattr(torch.ops.mkl, "_mkl_linear")
+    else:
+        available = precision == torch.bfloat16 and onednn_takes_float_bias()
+    return device.type == "cpu" and available and weight.numel() >= LEAST_SIZE
+
+
+def packed(weight: Tensor, rows: int) -> Packed | None:
+    """A matrix packed for products with `rows` rows; none where that would change their bits."""
+    if weight.dtype == torch.float32:
+        made = Packed(torch.ops.mkl._mkl_reorder_linear_weight(weight, rows), rows)
+    else:
+        made = Packed(torch.ops.mkldnn._reorder_linear_weight(weight, ANY_ROWS), 0)
+    key = (weight.dtype, tuple(weight.shape), rows, torch.get_num_threads())
+    if key not in _proven:
+        _proven[key] = _same_bits(weight, made, rows)
+    return made if _proven[key] else None
+
 
 _proven: dict[tuple[object, ...], bool] = {}
 
 
-def packable(modules: Iterable[nn.Module], precision: torch.dtype, device: torch.device) -> list[nn.Linear]:
-    """The linear modules that would gain from packing on this machine."""
-    if device.type != "cpu" or not _available(precision):
-        return []
-    return [
-        module
-        for module in modules
-        if isinstance(module, nn.Linear)
-        and type(module).forward is nn.Linear.forward
-        and module.weight.numel() >= LEAST_SIZE
-    ]
-
-
-def pack(parameters: Iterable[nn.Parameter], rows: int) -> None:
-    """Pack matrices as they are shown now, for products with `rows` rows."""
-    for parameter in parameters:
-        weight = parameter.data
-        matrix = _pack(weight, rows)
-        key = (weight.dtype, tuple(weight.shape), rows, torch.get_num_threads())
-        if key not in _proven:
-            _proven[key] = _same_bits(weight, matrix, rows)
-        if _proven[key]:
-            parameter.packed = Packed(matrix, 0 if weight.dtype == torch.bfloat16 else rows)  # type: ignore[attr-defined]
-
-
-def unpack(parameters: Iterable[nn.Parameter]) -> None:
-    for parameter in parameters:
-        parameter.packed = None  # type: ignore[attr-defined]
-
-
-def packed_of(weight: Tensor, x: Tensor) -> Packed | None:
-    """The packed form of a weight, where it was made and fits the rows of x [..., in]."""
-    packed: Packed | None = getattr(weight, "packed", None)
-    if packed is None or packed.rows in (0, x.numel() // x.shape[-1]):
-        return packed
-    return None
-
-
-def product(x: Tensor, weight: Tensor, packed: Packed, bias: Tensor | None) -> Tensor:
-    """x Wᵀ + b by the packed matrix, in the weight's type."""
-    if weight.dtype == torch.float32:
-        return torch.ops.mkl._mkl_linear(x, packed.matrix, weight, bias, packed.rows)  # type: ignore[no-any-return]
-    return torch.ops.mkldnn._linear_pointwise(x, packed.matrix, bias, "none", [], "")  # type: ignore[no-any-return]
-
-
-def _available(precision: torch.dtype) -> bool:
-    if precision == torch.float32:
-        return bool(torch._C.has_mkl) and hasattr(torch.ops.mkl, "_mkl_linear")
-    return precision == torch.bfloat16 and onednn_takes_float_bias()
-
-
-def _pack(weight: Tensor, rows: int) -> Any:
-    if weight.dtype == torch.float32:
-        return torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
-    return torch.ops.mkldnn._reorder_linear_weight(weight, ANY_ROWS)
-
-
-def _same_bits(weight: Tensor, matrix: Any, rows: int) -> bool:
+def _same_bits(weight: Tensor, made: Packed, rows: int) -> bool:
     """Whether packed and plain products agree to the bit on one batch of numbers, with a bias and without."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(rows, weight.shape[1], generator=generator).to(weight.dtype)
     bias = torch.randn(weight.shape[0], generator=generator)
     for b in (bias, None):
-        ours = product(x, weight, Packed(matrix, rows), b)
         if weight.dtype == torch.float32 or b is None:
             plain = F.linear(x, weight, b)
         else:
             plain = torch.ops.mkldnn._linear_pointwise(x, weight, b, "none", [], "")
-        if not torch.equal(ours, plain):
+        if not torch.equal(made.product(x, weight, b), plain):
             return False
     return True
 

@@ -41,6 +41,10 @@ class Quantised:
     def bytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in (self.codes, self.magnitude))
 
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        """The dequantised matrix, of its own."""
+        return dequantise(self, torch.empty(self.shape, dtype=dtype, device=self.codes.device))
+
     def to(self, device: torch.device) -> Quantised:
         tensors = (self.codes, self.magnitude, self.levels)
         return Quantised(self.kind, self.shape, *(tensor.to(device) for tensor in tensors))
@@ -85,11 +89,6 @@ def dequantise(few: Quantised, out: Tensor) -> Tensor:
         values.mul_(few.magnitude[groups, None])
         flat[start : start + size] = values.view(-1)[:size]
     return out
-
-
-def matrix_of(few: Quantised, dtype: torch.dtype) -> Tensor:
-    """The dequantised matrix, of its own."""
-    return dequantise(few, torch.empty(few.shape, dtype=dtype, device=few.codes.device))
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
