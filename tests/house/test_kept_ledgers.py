@@ -1,0 +1,48 @@
+"""Ledgers are, to the bit, those that were kept. Renewing them on purpose: `kept_ledgers.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kept_ledgers import Ran, difference, kept, run
+
+PRESETS = Path(__file__).resolve().parents[2] / "configs" / "methods"
+MADE_ON, CASES = kept()
+HERE = [name for name, case in CASES.items() if not case.on_ray]
+ON_RAY = [name for name, case in CASES.items() if case.on_ray]
+SLOW, LONG = {"default"}, [pytest.mark.slow, pytest.mark.timeout(1200)]
+WANTED = {"late": "late-", "stale": "late-", "dropped": "dropout", "excluded": "outlier"}  # names begin so
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_machine() -> None:
+    """Skip where other bits are nobody's fault."""
+    if other := difference(MADE_ON):
+        pytest.skip(f"the kept ledgers were made elsewhere: {other}")
+
+
+def check(name: str, found: Ran) -> None:
+    assert found.sha256 == CASES[name].sha256, f"the ledger of {name} is another than the one that was kept"
+    for what, beginning in WANTED.items():
+        assert getattr(found, what) > 0 or not name.startswith(beginning), f"{name} is to have {what} reports"
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=LONG * (n in SLOW)) for n in HERE])
+def test_the_ledger_is_the_one_that_was_kept(name: str, tmp_path: Path) -> None:
+    check(name, run(CASES[name], tmp_path / "run"))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ON_RAY)
+def test_on_ray_too_the_ledger_is_the_one_that_was_kept(local_ray: None, name: str, tmp_path: Path) -> None:
+    check(name, run(CASES[name], tmp_path / "run"))
+
+
+def test_what_was_kept_tells_cases_apart_and_placements_not() -> None:
+    assert len({CASES[name].sha256 for name in HERE}) == len(HERE)
+    assert {CASES[name].sha256 for name in ON_RAY} == {CASES["placement-here"].sha256}
+
+
+def test_every_preset_is_kept() -> None:
+    assert {path.stem for path in PRESETS.glob("*.yaml")} <= {name for case in CASES.values() for name in case.presets}
