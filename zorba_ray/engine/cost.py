@@ -7,7 +7,7 @@ norms, no look-ups; attention counts both products in full, also where a causal 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from zorba_ray.model.batch import Batch
+from zorba_ray.model.linear import Linear
 from zorba_ray.model.model import BlockModel
 
+PLAIN = (bool, int, float, str)
+NUMBERS = ("layer_idx", "layer_id")  # which of the layers one is, not what it does
 LENGTHS = (2, 3, 4)  # tokens at which stages are counted: a stage is a polynomial of degree 2 in them
 
 
@@ -45,7 +48,7 @@ def at_length(coefficients: NDArray[np.float64], tokens: int) -> NDArray[np.floa
 
 
 def count_stages(model: BlockModel, tokens: int) -> list[float]:
-    """FLOPs of every stage for one example, counted on a forward that computes nothing."""
+    """FLOPs of every stage for one example, counted on a forward that computes nothing; of layers alike, on one."""
     batch = blank_batch(model, 1, tokens)
     kept: dict[str, Any] = {}
 
@@ -55,18 +58,40 @@ def count_stages(model: BlockModel, tokens: int) -> list[float]:
     def layer(index: int) -> None:
         kept["hidden"] = model.layer(index, kept["hidden"], kept["context"])
 
+    of_kind: dict[Hashable, float] = {}
+
+    def of_layer(index: int) -> float:
+        kind = kind_of(model.parts.layers[index])
+        if kind not in of_kind:
+            of_kind[kind] = counted(lambda: layer(index))
+        return of_kind[kind]
+
     away = [block for block in model.blocks if block.offloaded]
     for block in away:  # let them be seen on the device, where a visit would put them
         block.point(model.get_scratch().views[block.index])
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
             counts = [counted(stem)]
-            counts += [counted(lambda i=i: layer(i)) for i in range(len(model.parts.layers))]  # type: ignore[misc]
+            counts += [of_layer(index) for index in range(len(model.parts.layers))]
             counts.append(counted(lambda: model.head.answer(kept["hidden"], batch)))
     finally:
         for block in away:
             block.point(block.base)
     return counts
+
+
+def kind_of(layer: torch.nn.Module) -> Hashable:
+    """Equal for layers that do the same operations on the same shapes: their modules, what these say of themselves,
+    the shapes of their parameters, and where a weight lies that is not in them."""
+    return tuple(
+        (
+            name, type(module),
+            tuple((key, value) for key, value in vars(module).items() if type(value) in PLAIN and key not in NUMBERS),
+            tuple((key, p.shape, p.dtype) for key, p in module.named_parameters(recurse=False)),
+            (type(module.stored), module.stored.bytes) if isinstance(module, Linear) and module.stored else None,
+        )
+        for name, module in layer.named_modules()
+    )  # fmt: skip
 
 
 def blank_batch(model: BlockModel, examples: int, tokens: int) -> Batch:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zorba_ray.engine.backward import saved_bytes
-from zorba_ray.engine.cost import blank_batch, stage_flops
+from zorba_ray.engine.cost import blank_batch, kind_of, stage_flops
 from zorba_ray.engine.memory import ModelShape
 from zorba_ray.model.blocks import Block
 from zorba_ray.model.linear import Storage, linears
@@ -109,7 +109,8 @@ def forward_workspace(model: BlockModel, examples: int, tokens: int) -> int:
             kept["out"] = model.layer(index, kept["hidden"], kept["context"])
 
         peaks = [peak_bytes(stem)]
-        peaks += [peak_bytes(lambda i=index: layer(i)) for index in range(len(model.parts.layers))]  # type: ignore[misc]
+        one_of_each = {kind_of(module): index for index, module in enumerate(model.parts.layers)}
+        peaks += [peak_bytes(lambda i=index: layer(i)) for index in one_of_each.values()]  # type: ignore[misc]
         peaks.append(peak_bytes(lambda: model.head.answer(kept["hidden"], batch)))
     return max(peaks)
 

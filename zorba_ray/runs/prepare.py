@@ -38,6 +38,7 @@ class Base:
     header: Header
     model: Any  # ModelSpec
     weights: dict[str, NDArray[Any]]
+    flops: NDArray[np.float64] | None  # what a forward costs, counted once for all hosts
     task: Task
     shards: list[NDArray[np.int64]]
 
@@ -91,7 +92,7 @@ def read(config: Config) -> tuple[Base, Outline]:
         base_sha256=vectors_sha256([block.vector.numpy() for block in model.blocks]),
         blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
     )
-    base = Base(config, header, model.spec, export_weights(model), task, problem.shards)
+    base = Base(config, header, model.spec, export_weights(model), model.flops, task, problem.shards)
     available = len(task.test.labels)
     return base, Outline(
         header=header,
@@ -156,4 +157,5 @@ def build_host(base: Base, device: str, offloaded: Sequence[int] = ()) -> Host:
     if has_gradients(base.config):
         offloaded = ()
     model = build_model(base.model, base.weights, device, offloaded)
+    model.flops = base.flops
     return Host(base.config, model, base.header, base.task, base.shards)
