@@ -77,6 +77,11 @@ class Driver:
         self.config = config
         self.folder = Path.home() / folder  # relative only if the front end is on another machine
         self.resume = resume
+        self.asked_to_stop = False
+
+    def stop(self) -> None:
+        """End after this round, as Ctrl-C in the front end would (`zorba-ray stop`)."""
+        self.asked_to_stop = True
 
     def prepare(self) -> Briefing:
         """Start the client actors first: this process imports what it needs while they do."""
@@ -98,7 +103,7 @@ class Driver:
 
     def advance(self) -> list[Event]:
         """Rounds for a breath's time and what came of them; empty when the run is done."""
-        happened = self.simulation.advance()
+        happened = [] if self.asked_to_stop else self.simulation.advance()
         for event in happened:
             self.metrics.observe(event, self.session.statuses, len(self.site.faults()))
         return happened
@@ -107,4 +112,4 @@ class Driver:
         self, interrupted: bool, stopped: str, seconds: float, report: Callable[[Path], object] | None = None
     ) -> Summary:
         """Close everything and write the summary; `report` then makes of the folder what people read."""
-        return self.simulation.finish(interrupted, stopped, seconds, report)
+        return self.simulation.finish(interrupted or self.asked_to_stop, stopped, seconds, report)
