@@ -9,12 +9,11 @@ from pathlib import Path
 from zorba_ray.config.schema import Config
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.rounds.host import Host
-from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import Base, build_host, prepare
 from zorba_ray.runs.prepared import Prepared
-from zorba_ray.runs.session import Session
+from zorba_ray.runs.simulate import Here, Simulation
 
 SMALL = (
     "clients.count=4", "rounds=3", "seed=5", "allocation.plan=cyclic", "clients.batch=4", "task.max_tokens=24",
@@ -47,16 +46,14 @@ def run(
     prepared: Prepared, folder: Path, resume: bool = False, stop_after: int | None = None
 ) -> list[RoundRecord | EvaluationRecord]:
     """Rounds and evaluations of a run, or of what is left of it."""
-    session = Session(prepared.config, prepared, folder, resume)
-    host = build_host(prepared.base, "cpu")
-    host.apply(session.steps)
+    simulation = Simulation(prepared, folder, resume, Here())
     found = []
-    for event in session.events(LocalBackend(host, prepared.test_examples)):
+    for event in simulation.events:
         if isinstance(event, RoundRecord | EvaluationRecord):
             found.append(event)
         if isinstance(event, RoundRecord) and event.round + 1 == stop_after:
             break
-    session.finish("cohort", {}, host.digest(), 1.0, interrupted=stop_after is not None, stopped="")
+    simulation.finish(interrupted=stop_after is not None)
     return found
 
 

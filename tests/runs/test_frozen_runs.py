@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import ledger_sha256
 from zorba_ray.messages import Report, RoundPlan
 from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.runs.config import load_config
-from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.runs.replay import replayed_model
-from zorba_ray.runs.session import Session
+from zorba_ray.runs.simulate import Here, simulate
 
 SMALL = ["rounds=2", "clients.count=4", "zo.directions=2", "task.train_examples=64", "task.test_examples=16",
          "evaluation.every=2",
@@ -36,14 +34,8 @@ class Grouped(LocalBackend):
 
 
 def run(config: Config, folder: Path, backend: type[LocalBackend] = LocalBackend) -> tuple[str, str, list[str]]:
-    prepared = prepare(config)
-    session = Session(config, prepared, folder, resume=False)
-    here = backend(build_host(prepared.base, "cpu"), prepared.test_examples)
-    for _ in session.events(here):
-        pass
-    session.ledger.close()
-    session.writer.flush()
-    return here.host.digest(), ledger_sha256(folder / "ledger.jsonl"), session.notes
+    summary = simulate(config, folder, Here(backend=backend))
+    return summary.model_sha256, summary.ledger_sha256, summary.notes
 
 
 @pytest.mark.parametrize("trainable", ["lora", "full"])

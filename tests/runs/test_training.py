@@ -8,17 +8,13 @@ import pytest
 
 from zorba_ray.config.schema import Config
 from zorba_ray.records.schema import EvaluationRecord
-from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.runs.config import load_config
-from zorba_ray.runs.prepare import build_host, prepare
-from zorba_ray.runs.session import Session
+from zorba_ray.runs.simulate import Here, begin
 
 
 def evaluations(config: Config, folder: Path) -> list[EvaluationRecord]:
-    prepared = prepare(config)
-    session = Session(config, prepared, folder, resume=False)
-    backend = LocalBackend(build_host(prepared.base, "cpu"), prepared.test_examples)
-    return [event for event in session.events(backend) if isinstance(event, EvaluationRecord)]
+    events = begin(config, folder, False, Here()).events
+    return [event for event in events if isinstance(event, EvaluationRecord)]
 
 
 @pytest.mark.slow

@@ -18,13 +18,11 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
 from zorba_ray.records.schema import RoundRecord
 from zorba_ray.records.stream import table
-from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.rounds.loop import Diverged
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
-from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.runs.replay import replayed_model
-from zorba_ray.runs.session import Session
+from zorba_ray.runs.simulate import Here, begin
 from zorba_ray.runs.summary import read_summary
 from zorba_ray.runtime.driver import Driver
 from zorba_ray.runtime.launch import answer
@@ -58,18 +56,13 @@ def run_by_a_driver_actor(folder: Path, *overrides: str) -> bytes:
 
 def run_in_process(folder: Path, *overrides: str, resume: bool = False, stop_after: int | None = None) -> bytes:
     """The oracle: the same run in this process, without Ray."""
-    config = config_of(*overrides)
-    prepared = prepare(config, folder if resume else None)
-    session = Session(config, prepared, folder, resume)
-    host = build_host(prepared.base, "cpu")
-    host.apply(session.steps)
-    events = session.events(LocalBackend(host, prepared.test_examples))
+    simulation = begin(config_of(*overrides), folder, resume, Here())
     try:
-        for event in events:
+        for event in simulation.events:
             if isinstance(event, RoundRecord) and event.round + 1 == stop_after:
                 break
     finally:
-        session.finish("cohort", {}, host.digest(), 1.0, interrupted=stop_after is not None, stopped="")
+        simulation.finish(interrupted=stop_after is not None)
     return (folder / LEDGER).read_bytes()
 
 

@@ -20,12 +20,9 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger import LedgerWriter, read_ledger
 from zorba_ray.messages import Report, RoundPlan, Step
 from zorba_ray.records.stream import table
-from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
-from zorba_ray.runs.prepare import build_host, prepare
-from zorba_ray.runs.session import Session
-from zorba_ray.runtime import driver as driver_module
+from zorba_ray.runs.simulate import Here, begin, simulate, writing_to
 from zorba_ray.runtime import launch
 from zorba_ray.runtime.client import ClientActor
 from zorba_ray.runtime.driver import Driver
@@ -98,14 +95,7 @@ def oracle(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def in_process(folder: Path, resume: bool = False) -> None:
-    config = config_of()
-    prepared = prepare(config, folder if resume else None)
-    session = Session(config, prepared, folder, resume)
-    host = build_host(prepared.base, "cpu")
-    host.apply(session.steps)
-    for _ in session.events(LocalBackend(host, prepared.test_examples)):
-        pass
-    session.finish("cohort", {}, host.digest(), 1.0, interrupted=False, stopped="")
+    simulate(config_of(), folder, resume=resume)
 
 
 @pytest.mark.parametrize("placement", ["per_client", "cohort"])
@@ -164,16 +154,13 @@ def test_a_full_disk_leaves_a_whole_ledger_and_a_run_to_resume(tmp_path: Path, o
     """The disk fills in the middle of a line: after the header, and any number of bytes of what follows."""
     folder = tmp_path / "run"
     header = len(oracle.splitlines(keepends=True)[0]) + len(oracle.splitlines(keepends=True)[1])
-    config = config_of()
-    prepared = prepare(config)
-    session = Session(config, prepared, folder, resume=False)
-    host = build_host(prepared.base, "cpu")
+    simulation = begin(config_of(), folder, False, Here())
     full = pytest.raises(ConfigError, match=r"cannot write to .*File too large.*--resume")
-    with full as caught, driver_module.writing_to(folder), files_of_at_most(header + room):
-        for _ in session.events(LocalBackend(host, prepared.test_examples)):
+    with full as caught, writing_to(folder), files_of_at_most(header + room):
+        for _ in simulation.events:
             pass
     assert "\n" not in str(caught.value)
-    session.ledger.close()
+    simulation.session.ledger.close()
     written = (folder / LEDGER).read_bytes()
     assert oracle.startswith(written) and written.endswith(b"\n")
     assert not read_ledger(folder / LEDGER).cut

@@ -8,10 +8,8 @@ from typing import Any
 
 from zorba_ray.records.schema import RoundRecord
 from zorba_ray.records.stream import table
-from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.runs.config import load_config
-from zorba_ray.runs.prepare import build_host, prepare
-from zorba_ray.runs.session import Session
+from zorba_ray.runs.simulate import Here, begin
 from zorba_ray.runs.summary import Summary
 
 SMALL = [
@@ -30,18 +28,15 @@ EVERYTHING = [
 
 def run(folder: Path, overrides: Sequence[str], resume: bool = False, stop_after: int | None = None) -> Summary:
     config = load_config(None, [*SMALL, *overrides])
-    prepared = prepare(config, folder if resume else None)
-    session = Session(config, prepared, folder, resume)
-    host = build_host(prepared.base, "cpu")
-    host.apply(session.steps)
+    simulation = begin(config, folder, resume, Here())
     stopped = True
     try:
-        for event in session.events(LocalBackend(host, prepared.test_examples)):
+        for event in simulation.events:
             if isinstance(event, RoundRecord) and event.round + 1 == stop_after:
                 break
         stopped = False
     finally:
-        summary = session.finish("cohort", {}, host.digest(), 1.0, interrupted=stopped, stopped="")
+        summary = simulation.finish(interrupted=stopped)
     return summary
 
 

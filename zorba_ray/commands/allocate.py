@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from zorba_ray.allocation import NAMES, Bound, Instance, Plan, alternative, describe, make_plan
-from zorba_ray.commands.entry import enter
+from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
 from zorba_ray.config.schema import Config
+from zorba_ray.methods import kind_of
 from zorba_ray.runs.config import load_config
+
+if TYPE_CHECKING:
+    from zorba_ray.allocation import Instance, Plan
 
 ALLOCATE = Program(
     "python -m zorba_ray.allocate",
@@ -26,18 +28,20 @@ ALLOCATE = Program(
         ("opt125m_sst2 clients.count=1000 'allocation.epsilon=[0,0,0]'", "another config and other values"),
         ("--frontier", "also the frontier"),
     ),
+    kinds=lambda: (kind_of(""),),
+    hidden=("rounds", "placement", "fleet", "faults", "privacy", "evaluation", "guard", "stop", "runtime"),
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, name: str = ALLOCATE.name) -> int:
     """The command; its exit status."""
-    return enter(ALLOCATE, argv, allocate)
+    return enter(replace(ALLOCATE, name=name), argv, allocate)
 
 
-def allocate(command: Command) -> int:
+def allocate(command: Command) -> Done:
     config = load_config(command.config_path, command.overrides, command.more)
-    explain(config, instance_of(config), "--frontier" in command.flags)
-    return 0
+    plan, folder = explain(config, instance_of(config), "--frontier" in command.flags)
+    return Done({"folder": folder, "plan": plan.to_json()})
 
 
 def instance_of(config: Config) -> Instance:
@@ -47,8 +51,9 @@ def instance_of(config: Config) -> Instance:
     return load_problem(config).instance
 
 
-def explain(config: Config, instance: Instance, with_frontier: bool) -> Path:
-    """Solve, print, write; the folder."""
+def explain(config: Config, instance: Instance, with_frontier: bool) -> tuple[Plan, Path]:
+    """Solve, print, write; the plan and the folder."""
+    from zorba_ray.allocation import NAMES, Bound, alternative, describe, make_plan
     from zorba_ray.report.allocation_tables import alternatives_table, blocks_table, bought, classes_table, levels_table
 
     plan = make_plan(instance, config.allocation, config.seed)
@@ -68,11 +73,12 @@ def explain(config: Config, instance: Instance, with_frontier: bool) -> Path:
     if with_frontier:
         sweep(config, instance, others, folder)
     print(f"\nWritten to {folder}")
-    return folder
+    return plan, folder
 
 
 def write(config: Config, instance: Instance, plan: Plan) -> Path:
     """allocation.json (what a run reads back), allocation.parquet (one row per client), allocation.png."""
+    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 

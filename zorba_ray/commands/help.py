@@ -8,7 +8,6 @@ from typing import Any
 
 from zorba_ray.commands.line import COMMON, RUN, Program
 from zorba_ray.config.keys import Key, all_keys, children
-from zorba_ray.methods import kind_of
 
 WIDTH = 96
 COLUMN = 33  # where the meaning of a key begins
@@ -23,7 +22,7 @@ def help_text(program: Program = RUN) -> str:
     if program.examples:
         parts.append("Examples\n" + examples_text(program))
     if program.keys:
-        parts.append(keys_text())
+        parts.append(keys_text(program))
     return "\n\n".join(parts) + "\n"
 
 
@@ -39,10 +38,13 @@ def examples_text(program: Program) -> str:
     return "\n".join(line for pair in lines for line in pair)
 
 
-def keys_text() -> str:
-    """All keys, a paragraph for each section."""
-    sections: dict[tuple[str, ...], list[str]] = {(): ["Keys: the run as a whole"]}
-    for key in all_keys(kind_of("")):
+def keys_text(program: Program) -> str:
+    """The command's own keys, a paragraph for each section."""
+    own, *others = program.kinds()
+    sections: dict[tuple[str, ...], list[str]] = {(): ["Keys"]}
+    for key in all_keys(own):
+        if key.path[0] in program.hidden:
+            continue
         if key.is_section:
             sections[key.path] = [f"{key.name}: {key.help}"]
         else:
@@ -52,6 +54,8 @@ def keys_text() -> str:
         "'' is empty text. A list's entries are numbered: clients.budgets.classes.0.budget=16GiB.\n"
         "A value may refer to another key: name='opt-${seed}'."
     )
+    if others or program.hidden:
+        notes += "\nEvery other key of a run is taken too: `zorba-ray run --help` lists them."
     return "\n\n".join("\n".join(lines) for lines in sections.values()) + "\n\n" + notes
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import all_keys, nearest
@@ -32,7 +33,12 @@ class Program:
     flags: tuple[Flag, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()  # arguments, what they do
     argument: str = "CONFIG"  # what the one positional argument is called; empty: there is none
-    keys: bool = True  # takes key=value arguments
+    kinds: Callable[[], tuple[Any, ...]] = lambda: ()  # whose keys it takes as key=value: its own, then a run's
+    hidden: tuple[str, ...] = ()  # keys and sections that it takes but has no use for: --help leaves them out
+
+    @property
+    def keys(self) -> bool:
+        return bool(self.kinds())
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,11 @@ class Command:
     more: tuple[str, ...] = ()  # configs after the first, each over the one before
 
 
-COMMON = (Flag("--help", "print this text"), Flag("--version", "print the version"))
+COMMON = (
+    Flag("--json", "one JSON object on stdout at the end; everything for people on stderr"),
+    Flag("--help", "print this text"),
+    Flag("--version", "print the version"),
+)
 
 RUN = Program(
     "python -m zorba_ray.run",
@@ -53,8 +63,14 @@ RUN = Program(
     "configs/methods/; further ones come over it. Without any the embedded default runs: a small model and task of its "
     "own, nothing to download, no GPU needed.",
     (
-        Flag("--resume", "go on with an interrupted run, from its folder; it keeps its config", "RUN"),
+        Flag("--resume", "go on with a run, from its folder; of its config placement, runtime.*, stop.* may change, "
+             "and rounds may grow (step.schedule=constant)", "RUN"),
+        Flag("--resume-or-start", "go on with the run in this folder, or begin it there: for job schedulers, which "
+             "give the same line again", "FOLDER"),
         Flag("--address", "where Ray is: local, auto, host:port, ray://host:port; short for runtime.address=…", "RAY"),
+        Flag("--local", "without Ray, in this process"),
+        Flag("--detach", "go on without this terminal; `list`, `attach` and `stop` find the run"),
+        Flag("--dry-run", "check everything, place the clients, estimate memory, time, bytes and disk, and stop"),
         Flag("--print-config", "print the resolved config as YAML and stop"),
     ),
     (
@@ -66,7 +82,9 @@ RUN = Program(
         ("clients.budgets.classes.0.budget=16GiB", "or one entry of it by its number"),
         ("--resume runs/run-20260101-120000", "go on where Ctrl-C stopped"),
         ("my.yaml --address auto", "on a Ray cluster that is up"),
+        ("stop.accuracy=0.9 --detach", "in the background, until nine of ten are right"),
     ),
+    kinds=lambda: (kind_of(""),),
 )
 
 
@@ -95,23 +113,23 @@ def parse_command(argv: Sequence[str], program: Program = RUN) -> Command:
             flags[name] = value
         elif program.keys and "=" in argument and (KEY.fullmatch(argument.partition("=")[0]) or argument[0] == "="):
             overrides.append(argument)
-        elif position is None and program.argument and not is_key(argument):
+        elif position is None and program.argument and not is_key(argument, program):
             position = argument
-        elif program.keys and program.argument and not is_key(argument) and is_config(argument):
+        elif program.keys and program.argument and not is_key(argument, program) and is_config(argument):
             more.append(argument)
         else:
             raise ConfigError(misplaced(argument, position, program))
     return Command(position, tuple(overrides), flags, tuple(more))
 
 
-def is_key(text: str) -> bool:
-    return any(key.name == text and not key.is_section for key in all_keys(kind_of("")))
+def is_key(text: str, program: Program) -> bool:
+    return any(key.name == text and not key.is_section for kind in program.kinds() for key in all_keys(kind))
 
 
 def unknown_flag(argument: str, program: Program) -> str:
     name, _, value = argument.partition("=")
     key = name.lstrip("-").replace("-", "_")
-    if program.keys and is_key(key):
+    if is_key(key, program):
         return f"no flag is called {name}; keys are set without dashes: {key}={value or '…'}"
     names = [flag.name for flag in program.flags + COMMON]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
@@ -119,13 +137,12 @@ def unknown_flag(argument: str, program: Program) -> str:
 
 
 def misplaced(argument: str, position: str | None, program: Program) -> str:
-    if program.keys and is_key(argument):
+    if is_key(argument, program):
         return f"{argument!r} is a key; set it with {argument}=…, without spaces"
     if not program.argument:
         return f"{argument!r} is not understood: this command takes flags only"
     what = f"{argument!r} comes after {program.argument} {position!r}"
     if not program.keys:
         return f"{what}: there is only one {program.argument}"
-    kind = kind_of("")
     words = path_of(re.sub(r"[^\w.\[\]]", "", argument)) or ("name",)
-    return f"{what} and is not key=value; the nearest key is {nearest(kind, words)}"
+    return f"{what} and is not key=value; the nearest key is {nearest(program.kinds()[-1], words)}"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from zorba_ray.commands.entry import enter
+from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
 from zorba_ray.config.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zorba_ray.runs.replay import Replayed
 
 REPLAY = Program(
     "python -m zorba_ray.replay",
@@ -21,21 +26,25 @@ REPLAY = Program(
         ("runs/run-20260101-120000 --round 50 --export models/round50", "take the model of round 50 away"),
     ),
     argument="RUN",
-    keys=False,
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return enter(REPLAY, argv, replay)
+def main(argv: Sequence[str] | None = None, name: str = REPLAY.name) -> int:
+    """The command; its exit status."""
+    return enter(replace(REPLAY, name=name), argv, replay)
 
 
-def replay(command: Command) -> int:
+def replay(command: Command) -> Done:
     if command.config_path is None:
-        raise ConfigError("which run? python -m zorba_ray.replay RUN, where RUN is the folder of a run")
-    export = command.flags.get("--export")
-    rounds = parse_round(command.flags.get("--round"))
-    replay_run(Path(command.config_path), rounds, Path(export) if export else None)
-    return 0
+        raise ConfigError("which run? zorba-ray replay RUN, where RUN is the folder of a run")
+    run, export = Path(command.config_path), command.flags.get("--export")
+    made, same = replayed(run, parse_round(command.flags.get("--round")), Path(export) if export else None)
+    print(f"{run}: {made.rounds} rounds replayed, model sha256 {made.sha256}")
+    if same:
+        print("the same, to the bit, as the model that the run ended with")
+    if export:
+        print(f"written to {export}")
+    return Done({"folder": run, "rounds": made.rounds, "model_sha256": made.sha256, "same": same, "export": export})
 
 
 def parse_round(text: str | None) -> int | None:
@@ -46,25 +55,24 @@ def parse_round(text: str | None) -> int | None:
     return int(text)
 
 
-def replay_run(run: Path, rounds: int | None, export: Path | None) -> None:
+def replayed(run: Path, rounds: int | None, export: Path | None) -> tuple[Replayed, bool | None]:
+    """The model, written to `export` if that is asked; and that it is the one that the run ended with (None: it ended
+    after other rounds). ConfigError where it should be and is not."""
     from zorba_ray.model import save_folder
     from zorba_ray.runs.replay import replayed_model
     from zorba_ray.runs.summary import FILE, read_summary
 
-    replayed = replayed_model(run, rounds)
-    print(f"{run}: {replayed.rounds} rounds replayed, model sha256 {replayed.sha256}")
-    if (run / FILE).exists():
-        summary = read_summary(run)
-        if summary.rounds_done == replayed.rounds:
-            if summary.model_sha256 != replayed.sha256:
-                raise ConfigError(
-                    f"the run ended with model sha256 {summary.model_sha256}: base, ledger and summary of {run} do not "
-                    f"belong together"
-                )
-            print("the same, to the bit, as the model that the run ended with")
+    if export is not None and export.exists() and any(export.iterdir()):
+        raise ConfigError(f"{export} is not empty; choose another folder for --export")
+    made = replayed_model(run, rounds)
+    same = None
+    if (run / FILE).exists() and (summary := read_summary(run)).rounds_done == made.rounds:
+        same = summary.model_sha256 == made.sha256
+        if not same:
+            raise ConfigError(
+                f"the run ended with model sha256 {summary.model_sha256}: base, ledger and summary of {run} do not "
+                f"belong together"
+            )
     if export is not None:
-        if export.exists() and any(export.iterdir()):
-            raise ConfigError(f"{export} is not empty; choose another folder for --export")
-        save_folder(replayed.model, export)
-        print(f"written to {export}")
-
+        save_folder(made.model, export)
+    return made, same

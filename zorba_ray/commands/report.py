@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from zorba_ray.commands.entry import enter
+from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Program
 from zorba_ray.config.errors import ConfigError
 
@@ -14,19 +15,19 @@ REPORT = Program(
     "Make the report of a run again, from its folder alone.",
     examples=(("runs/run-20260101-120000", "writes report.html there"),),
     argument="RUN",
-    keys=False,
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    return enter(REPORT, argv, report)
+def main(argv: Sequence[str] | None = None, name: str = REPORT.name) -> int:
+    """The command; its exit status."""
+    return enter(replace(REPORT, name=name), argv, report)
 
 
-def report(command: Command) -> int:
+def report(command: Command) -> Done:
     if command.config_path is None:
-        raise ConfigError("which run? python -m zorba_ray.report RUN takes the folder of a run")
+        raise ConfigError("which run? zorba-ray report RUN takes the folder of a run")
     from zorba_ray.report.run_page import write_report
 
-    print(write_report(Path(command.config_path)))
-    return 0
-
+    page = write_report(Path(command.config_path))
+    print(page)
+    return Done({"report": page})

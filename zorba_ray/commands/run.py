@@ -1,109 +1,72 @@
-"""`python -m zorba_ray.run [CONFIG] [key=value …]`: one run, from config to report."""
+"""`zorba-ray run [CONFIG] [key=value …]`, also `python -m zorba_ray.run`: one run, from config to report."""
 
 from __future__ import annotations
 
-import platform
+import dataclasses
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from zorba_ray.commands.entry import INTERRUPTED, enter
+from zorba_ray.commands.entry import INTERRUPTED, Done, enter
 from zorba_ray.commands.line import RUN, Command
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.runs.config import ignored, load_config
+from zorba_ray.runs.config import load_config
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, name: str = RUN.name) -> int:
     """The command; its exit status."""
     started = time.perf_counter()
-    return enter(RUN, argv, lambda command: run(command, started))
+    return enter(replace(RUN, name=name), argv, lambda command: run(command, started))
 
 
-def run(command: Command, started: float) -> int:
+def run(command: Command, started: float) -> Done:
     """Everything that can be wrong in the command or the config stops here, before anything starts."""
-    resume = Path(command.flags["--resume"]) if "--resume" in command.flags else None
-    overrides = list(command.overrides)
-    if "--address" in command.flags:
-        overrides.append(f"runtime.address={command.flags['--address']}")
-    if resume:
-        config, folder = resumed(resume, command.config_path, overrides)
-    else:
-        config = load_config(command.config_path, overrides, command.more)
-        folder = run_folder(config)
+    config, folder, resume = asked(command)
     if "--print-config" in command.flags:
         print(to_yaml(config), end="")
-        return 0
-    return simulate(config, folder, resume is not None, started)
+        return Done(dataclasses.asdict(config))
+    backend: Literal["ray", "local"] = "local" if "--local" in command.flags else "ray"
+    if "--dry-run" in command.flags:
+        from zorba_ray.commands.dry_run import dry_run
 
+        return dry_run(config, backend)
+    if "--detach" in command.flags:
+        from zorba_ray.commands.detached import detach
 
-def run_folder(config: Config) -> Path:
-    """`out`, or runs/NAME-TIME; never one that holds a run already."""
-    from zorba_ray.runs.folder import refuse_used_folder
-
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(config.out) if config.out else Path("runs") / f"{config.name}-{stamp}"
-    refuse_used_folder(folder)
-    return folder
-
-
-def resumed(folder: Path, config_path: str | None, overrides: Sequence[str]) -> tuple[Config, Path]:
-    """A resumed run keeps the config it was begun with; only where it computes may change."""
-    from zorba_ray.runs.folder import stored_config
-
-    free = ("runtime.", "placement=")
-    if config_path or any(not override.startswith(free) for override in overrides):
-        raise ConfigError("a resumed run keeps its config; only placement and runtime.* may be given with --resume")
-    return stored_config(folder, overrides), folder
-
-
-def simulate(config: Config, folder: Path, resume: bool, started: float) -> int:
-    """Start Ray and the driver actor, show what it does, and end cleanly on Ctrl-C."""
-    import ray
-
+        return detach(command, config, folder)
+    from zorba_ray.commands.front import conduct
     from zorba_ray.report.display import Display
-    from zorba_ray.report.run_page import write_report
-    from zorba_ray.runs.folder import resume_line
-    from zorba_ray.runtime.connect import connect, start_driver, through_client
-    from zorba_ray.runtime.driver import Driver
-    from zorba_ray.runtime.launch import answer
 
-    try:
-        with Display(config.rounds, config.name) as display:
-            for note in ignored(config):
-                display.note(note)
-            connect(config.runtime.address)
-            where = folder if through_client() else folder.absolute()
-            driver: Any = start_driver(Driver, config, str(where), resume)
-            briefing = answer(driver.prepare.remote())
-            if briefing.machine != platform.node():
-                folder = Path(briefing.folder)
-                display.note(f"the run's folder is {folder} on {briefing.machine}, where the driver is")
-            for note in briefing.notes:
-                display.note(note)
-            display.begin(briefing.rounds_done)
-            interrupted, stopped = False, ""
-            try:
-                while events := answer(driver.advance.remote()):
-                    for event in events:
-                        display.event(event)
-            except KeyboardInterrupt:
-                interrupted = True
-                display.note("stopping after this round …")
-            except ConfigError as error:
-                stopped = str(error)
-            summary = answer(driver.finish.remote(interrupted, stopped, time.perf_counter() - started, write_report))
-            display.finish(summary, folder)
-        if stopped:
-            raise ConfigError(stopped)
-        return INTERRUPTED if interrupted else 0
-    except (ray.exceptions.RayActorError, ConnectionError) as error:
-        what = "driver" if isinstance(error, ray.exceptions.RayActorError) else "connection to the cluster"
-        why = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"the {what} died ({why}). What is in the ledger is kept: {resume_line(folder)}") from None
-    finally:
-        ray.shutdown()
+    ended = conduct(config, folder, resume, backend, Display(config.rounds, config.name), started)
+    status = INTERRUPTED if ended.summary.interrupted else 0
+    return Done({"folder": ended.folder, **dataclasses.asdict(ended.summary)}, status)
 
+
+def asked(command: Command) -> tuple[Config, Path, bool]:
+    """The config that a line means, the run's folder, and whether a run in it is gone on with."""
+    from zorba_ray.runs.new import run_folder
+    from zorba_ray.runs.resume import can_resume, check_same, resumed_config
+
+    overrides, flags = list(command.overrides), command.flags
+    if "--address" in flags:
+        overrides.append(f"runtime.address={flags['--address']}")
+    if "--resume" in flags:
+        if "--resume-or-start" in flags:
+            raise ConfigError("give either --resume or --resume-or-start")
+        if command.config_path:
+            raise ConfigError("a resumed run keeps its config: --resume takes no CONFIG")
+        folder = Path(flags["--resume"])
+        return resumed_config(folder, overrides), folder, True
+    if "--resume-or-start" in flags:
+        folder = Path(flags["--resume-or-start"])
+        config = load_config(command.config_path, [*overrides, f"out={folder}"], command.more)
+        if can_resume(folder):
+            check_same(config, folder)
+            return config, folder, True
+        return config, folder, False
+    config = load_config(command.config_path, overrides, command.more)
+    return config, run_folder(config), False

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
-from zorba_ray.commands.entry import INTERRUPTED, enter
+from zorba_ray.commands.entry import INTERRUPTED, Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.methods import kind_of
 from zorba_ray.studies.spec import Study, find_study, load_study
 
 STUDY = Program(
@@ -28,49 +31,62 @@ STUDY = Program(
         ("--resume runs/methods-20260101-120000", "go on where it was stopped"),
     ),
     argument="STUDY",
+    kinds=lambda: (Study, kind_of("")),
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, name: str = STUDY.name) -> int:
     """The command; its exit status."""
-    return enter(STUDY, argv, run)
+    return enter(replace(STUDY, name=name), argv, run)
 
 
-def run(command: Command) -> int:
+def run(command: Command) -> Done:
     """Everything that can be wrong in the study stops here, before anything starts."""
+    from zorba_ray.studies.plan import cells
+
+    only_tables, only_plan = "--tables" in command.flags, "--plan" in command.flags
+    going_on = command.flags.get("--resume") or command.flags.get("--tables")
+    if command.more:
+        raise ConfigError(f"{command.more[0]!r} comes after the study {command.config_path!r}: there is only one study")
+    study, folder = opened(command.config_path, command.overrides, going_on, begins=not only_plan)
+    if only_plan:
+        from zorba_ray.report.study_display import plan_lines
+
+        lines = plan_lines(study, cells(study))
+        print("\n".join(lines))
+        return Done({"plan": lines})
+    if not only_tables and carry_out(study, folder):
+        print(f"Resume  python -m zorba_ray.study --resume {folder}")
+        return Done({"folder": folder, "interrupted": True}, INTERRUPTED)
+    text, worked = conclude(study, folder)
+    print(text)
+    print(f"Report  {folder / 'report.html'}")
+    return Done({"folder": folder, "interrupted": False, "worked": worked, "table": text}, 0 if worked else 1)
+
+
+def opened(
+    name: str | None, overrides: Sequence[str], going_on: str | Path | None = None, begins: bool = True
+) -> tuple[Study, Path]:
+    """The study and its folder: one to go on with, or a new one, whose folder then is there."""
     from zorba_ray.studies.plan import cells
     from zorba_ray.studies.store import begin, resumed
 
-    going_on = command.flags.get("--resume") or command.flags.get("--tables")
     if going_on:
-        if command.config_path or command.overrides or command.more:
+        if name or overrides:
             raise ConfigError("a study that was begun keeps its spec; give only its folder")
-        folder = Path(going_on)
-        study = resumed(folder)
-    elif command.more:
-        raise ConfigError(f"{command.more[0]!r} comes after the study {command.config_path!r}: there is only one study")
-    elif command.config_path:
-        study = load_study(find_study(command.config_path), command.overrides)
-        folder = Path(study.out or f"runs/{study.name}-{datetime.now():%Y%m%d-%H%M%S}")
-    else:
+        return resumed(Path(going_on)), Path(going_on)
+    if not name:
         raise ConfigError("name a study: python -m zorba_ray.study methods, or --resume FOLDER")
-    every = cells(study)
-    if "--plan" in command.flags:
-        from zorba_ray.report.study_display import plan_lines
-
-        print("\n".join(plan_lines(study, every)))
-        return 0
-    if "--tables" not in command.flags:
-        if not going_on:
-            begin(study, folder)
-        if carry_out(study, folder):
-            print(f"Resume  python -m zorba_ray.study --resume {folder}")
-            return INTERRUPTED
-    return conclude(study, folder)
+    study = load_study(find_study(name), overrides)
+    folder = Path(study.out or f"runs/{study.name}-{datetime.now():%Y%m%d-%H%M%S}")
+    cells(study)
+    if begins:
+        begin(study, folder)
+    return study, folder
 
 
-def carry_out(study: Study, folder: Path) -> bool:
-    """All runs that are not yet done; True where the user stopped it."""
+def carry_out(study: Study, folder: Path, stream: TextIO | None = None) -> bool:
+    """All runs that are not yet done; True where the user stopped it. A Ray that is up in this process is left up."""
     import ray
 
     from zorba_ray.report.study_display import Board
@@ -79,24 +95,23 @@ def carry_out(study: Study, folder: Path) -> bool:
     from zorba_ray.studies.plan import cells
 
     every = cells(study)
+    guest = ray.is_initialized()
     try:
-        connect(study.address)
-        with Board(study, every, slots(study)) as board:
+        if not guest:
+            connect(study.address)
+        with Board(study, every, slots(study), stream) as board:
             board.begin(every, folder)
             Sitting(study, folder, board).carry_out(every)
     except KeyboardInterrupt:
         return True
     finally:
-        ray.shutdown()
+        if not guest:
+            ray.shutdown()
     return False
 
 
-def conclude(study: Study, folder: Path) -> int:
-    """Tables and figures of what there is; 1 where nothing worked at all."""
+def conclude(study: Study, folder: Path) -> tuple[str, bool]:
+    """Tables and figures of what there is; whether anything worked."""
     from zorba_ray.report.study_page import conclude
 
-    text, worked = conclude(study, folder)
-    print(text)
-    print(f"Report  {folder / 'report.html'}")
-    return 0 if worked else 1
-
+    return conclude(study, folder)

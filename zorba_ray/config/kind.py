@@ -9,7 +9,7 @@ from typing import Any
 
 from zorba_ray.config.schema import Config, key, section
 
-Kind = Callable[..., Config]  # a dataclass, made by `config_kind`
+Kind = Callable[..., Any]  # a dataclass, made by `config_kind`
 Sections = tuple[tuple[str, type, str], ...]  # a method's name, the dataclass of its keys, what they are about
 
 
@@ -31,4 +31,5 @@ def config_kind(methods: tuple[str, ...], sections: Sections) -> Kind:
 
 def make(methods: tuple[str, ...], sections: Sections, values: Mapping[str, Any]) -> Config:
     """A config again, from what its `__reduce__` gave."""
-    return config_kind(methods, sections)(**values)
+    made: Config = config_kind(methods, sections)(**values)
+    return made

@@ -237,6 +237,16 @@ class GuardConfig:
 
 
 @dataclass
+class StopConfig:
+    accuracy: float = key(0.0, "test accuracy, 0 to 1, at which an evaluation ends the run; 0: none")
+    loss: float = key(0.0, "test loss at or below which an evaluation ends the run; 0: none")
+    bytes: str = key("", "bytes of all clients, up and down, after which a round is the last, such as '10 MiB'; "
+                         "empty: any number")
+    flops: float = key(0.0, "FLOPs of all clients, forward and backward, after which a round is the last; 0: any")
+    seconds: float = key(0.0, "seconds of the virtual clock (fleet.devices) after which a round is the last; 0: any")
+
+
+@dataclass
 class RuntimeConfig:
     address: str = key("local", "Ray cluster: 'local' starts one here, 'auto' joins a running one, or ray://host:port")
     actors: int = key(0, "client actors in cohort placement; 0: one per CPU core (or GPU)")
@@ -272,6 +282,7 @@ class Config:
     allocation: AllocationConfig = section(AllocationConfig, "which client tunes which blocks")
     evaluation: EvaluationConfig = section(EvaluationConfig, "measuring accuracy")
     guard: GuardConfig = section(GuardConfig, "when to stop a run that goes wrong")
+    stop: StopConfig = section(StopConfig, "targets at which a run is done before its last round")
     runtime: RuntimeConfig = section(RuntimeConfig, "Ray and the hardware")
 
     @property

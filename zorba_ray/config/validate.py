@@ -34,6 +34,7 @@ def validate(config: Config) -> None:
     check_task(config.task)
     check_method(config)
     check_allocation(config)
+    check_stop(config)
     check_runtime(config)
 
 
@@ -290,6 +291,17 @@ def check_allocation(config: Config) -> None:
     at_least(0, allocation__mip_gap=allocation.mip_gap)
     for name in ("gradient", "batch_variance", "client_variance"):
         at_least(0, **{f"allocation.{name}.{i}": x for i, x in enumerate(getattr(allocation, name))})
+
+
+def check_stop(config: Config) -> None:
+    stop = config.stop
+    require(0 <= stop.accuracy <= 1, "stop.accuracy", stop.accuracy, "a share from 0 to 1")
+    at_least(0, stop__loss=stop.loss, stop__flops=stop.flops, stop__seconds=stop.seconds)
+    if stop.bytes:
+        check_size(stop.bytes, "stop.bytes")
+    if stop.seconds and not config.fleet.devices:
+        raise ConfigError("stop.seconds counts on the virtual clock, and fleet.devices is empty; a limit on real time "
+                          "is the job scheduler's, and --resume-or-start goes on where it cut")
 
 
 def check_runtime(config: Config) -> None:

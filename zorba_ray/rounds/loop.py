@@ -73,7 +73,7 @@ def train(
     memory = memory_of(method, config, ledger)
     plan_of = partial(plan_round, config)
     if is_due(config, ledger.rounds) and ledger.rounds not in evaluated:
-        yield _evaluated(ledger.rounds, backend.evaluate())
+        yield evaluated_after(ledger.rounds, backend.evaluate())
     for t in range(ledger.rounds, config.rounds):
         if allocator.is_due(t):
             yield allocator.allocate(t, backend.probe)
@@ -91,7 +91,7 @@ def train(
         backend.apply(step)
         yield RoundDone(plan, judged, step, loss)
         if is_due(config, t + 1):
-            yield _evaluated(t + 1, backend.evaluate())
+            yield evaluated_after(t + 1, backend.evaluate())
 
 
 def memory_of(method: Method, config: Config, ledger: LedgerWriter) -> Memory | None:
@@ -124,5 +124,5 @@ def _refuse_divergence(config: Config, t: int, loss: float, first: float | None)
         )
 
 
-def _evaluated(rounds: int, tally: Tally) -> Evaluated:
+def evaluated_after(rounds: int, tally: Tally) -> Evaluated:
     return Evaluated(rounds, tally.correct / tally.count, tally.loss_sum / tally.count, tally.count, tally.right)

@@ -22,12 +22,13 @@ from zorba_ray.messages import Step, TensorStep, nothing_from
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import FOLDER, RecordWriter, table, truncate
 from zorba_ray.rounds.allocator import Allocated
-from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, train
+from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, evaluated_after, train
 from zorba_ray.runs.exposure import client_accuracy
 from zorba_ray.runs.folder import CONFIG, LEDGER, refuse_used_folder
 from zorba_ray.runs.plans import store
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.runs.recall import recall
+from zorba_ray.runs.stop import Target
 from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary, summarise
 from zorba_ray.world.privacy import accountant_of
@@ -61,14 +62,16 @@ class Session:
         self._first_loss = next((entry.loss for entry in entries if math.isfinite(entry.loss)), None)
         self._statistics: list[ClientRecord] = []
         self.statuses: Counter[str] = Counter()  # of the clients' reports in this sitting
-        self._evaluated = frozenset(rounds_of(table(folder), "evaluation"))
+        records = table(folder)
+        self._evaluated = frozenset(rounds_of(records, "evaluation"))
+        self.target = Target(config.stop, records)
         sizes = [block.size for block in prepared.outline.header.blocks]
         wire = Wire(config.clients.count, traffic_of(config), sizes)
         self.world = World(config, prepared.outline.budgets, prepared.outline.samples, wire)
         self._accountant = accountant_of(config)
         if self._accountant is not None:
             self.notes.append(f"privacy: δ = {config.privacy.delta:g}, {self._accountant.assumption}")
-        recall(self.world, self.steps, table(folder))
+        recall(self.world, self.steps, records)
 
     def _rewind(self) -> None:
         """Go back to the last round of which both the ledger and the records are on disk; later ones are done again."""
@@ -85,6 +88,9 @@ class Session:
     def events(self, backend: Backend) -> Iterator[RoundRecord | EvaluationRecord | str]:
         """Train from where the ledger ends, to the last round; what is yielded is in the ledger and the records."""
         allocator, weights = self.prepared.allocator, self.prepared.outline.weights
+        if self.target.reached():
+            yield from self._last_evaluation(backend)
+            return
         if allocator.plans:
             yield from describe(allocator.plan_in(self.ledger.rounds))
         started = time.perf_counter()
@@ -96,19 +102,33 @@ class Session:
                 self._statistics = self._client_records(event.round, probed)
                 yield from describe(event.plan)
             elif isinstance(event, Evaluated):
-                exposure = self.prepared.outline.exposure
-                apart = client_accuracy(exposure, event.right) if exposure is not None else None
-                mean, worst = apart if apart is not None else (None, None)
-                evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples, mean, worst)
-                self.writer.add([evaluation])
-                yield evaluation
+                yield self._evaluation(event)
             else:
                 self.steps.append(event.step)
                 record, clients = self._records(event, time.perf_counter() - started)
                 self.writer.add([record, *clients])
+                self.target.round(record, clients)
                 self.statuses.update(client.status for client in clients)
                 yield record
+            if self.target.reached():
+                yield from self._last_evaluation(backend)
+                return
             started = time.perf_counter()
+
+    def _evaluation(self, event: Evaluated) -> EvaluationRecord:
+        exposure = self.prepared.outline.exposure
+        apart = client_accuracy(exposure, event.right) if exposure is not None else None
+        mean, worst = apart if apart is not None else (None, None)
+        evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples, mean, worst)
+        self.writer.add([evaluation])
+        self.target.evaluation(evaluation)
+        self._evaluated |= {event.rounds}
+        return evaluation
+
+    def _last_evaluation(self, backend: Backend) -> Iterator[EvaluationRecord]:
+        """Of a run that has reached a target: the model that it ends with is evaluated, as any other run's is."""
+        if self.ledger.rounds not in self._evaluated:
+            yield self._evaluation(evaluated_after(self.ledger.rounds, backend.evaluate()))
 
     def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[ClientRecord]]:
         """A round's records. Probes for statistics, if any, count with the round that they precede."""
@@ -184,6 +204,8 @@ class Session:
         stopped: str,
     ) -> Summary:
         """Close the files and write the summary; `stopped` says why a run ended early by itself."""
+        if self.ledger.rounds < self.config.rounds:
+            stopped = stopped or self.target.reached()
         self.ledger.close()
         self.writer.flush()
         summary = summarise(

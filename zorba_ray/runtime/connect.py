@@ -22,6 +22,7 @@ PATIENCE = 5.0  # seconds that a server may take to answer the first call
 ATTEMPTS = 3  # at a Ray Client: its server forks beside gRPC's threads, and some starts fail (Ray issue 63202)
 CLIENT = "ray://"
 GCS_CALL, CLIENT_CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId", "/ray.rpc.RayletDriver/ClusterInfo"
+DRIVER = "zorba-driver-"  # what the names of drivers' actors begin with
 HEAD = "node:__internal_head__"  # the resource by which Ray marks the head node
 TOKEN = (
     "Give this machine the cluster's token: RAY_AUTH_MODE=token with RAY_AUTH_TOKEN, or with its file in "
@@ -98,7 +99,7 @@ def start_driver(driver: type, config: Config, folder: str, resume: bool) -> Any
     """The driver's actor, beside the front end, so that the run's folder is where the user is; through a Ray Client,
     whose machine is no node, on the cluster's head. Its name is readable and does not collide with another run's."""
     namespace = f"zorba-{uuid.uuid4().hex[:8]}"
-    options: dict[str, Any] = {"num_cpus": 0, "name": f"zorba-driver-{config.name}", "namespace": namespace}
+    options: dict[str, Any] = {"num_cpus": 0, "name": DRIVER + config.name, "namespace": namespace}
     if through_client():
         options["resources"] = {HEAD: 0.001}
     else:

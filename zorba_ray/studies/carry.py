@@ -33,7 +33,7 @@ def carry(config: Config, device: str) -> Carried:
     with tempfile.TemporaryDirectory(prefix="zorba-study-") as place:
         folder = Path(place) / "run"
         try:
-            status, message = simulate(config, folder, device)
+            status, message = outcome(config, folder, device)
         except Exception as error:
             lines = traceback.format_exception_only(error)
             status, message = "failed", f"{lines[-1].strip()}\n{traceback.format_exc()}"
@@ -43,39 +43,15 @@ def carry(config: Config, device: str) -> Carried:
         return Carried(status, message, time.perf_counter() - started, files)
 
 
-def simulate(config: Config, folder: Path, device: str) -> tuple[str, str]:
+def outcome(config: Config, folder: Path, device: str) -> tuple[str, str]:
     """Status and message of a run."""
-    import torch
-
-    from zorba_ray.rounds.local import LocalBackend
-    from zorba_ray.runs.prepare import build_host, prepare
-    from zorba_ray.runs.session import Session
-    from zorba_ray.runs.summary import environment
+    from zorba_ray.runs.simulate import Here, simulate
     from zorba_ray.world.world import Diverged
 
-    torch.set_num_threads(1)
-    started = time.perf_counter()
     try:
-        prepared = prepare(config)
+        simulate(config, folder, Here(device))
+    except Diverged as error:
+        return "diverged", str(error)
     except ConfigError as error:
         return "infeasible", str(error)
-    session = Session(config, prepared, folder, resume=False)
-    host = build_host(prepared.base, device)
-    backend = LocalBackend(host, prepared.test_examples)
-    status = message = ""
-    try:
-        for _ in session.events(backend):
-            pass
-    except Diverged as error:
-        status, message = "diverged", str(error)
-    except ConfigError as error:
-        status, message = "infeasible", str(error)
-    session.finish(
-        placement="in process",
-        environment=environment(1),
-        model_sha256=host.digest(),
-        seconds=time.perf_counter() - started,
-        interrupted=False,
-        stopped=message,
-    )
-    return status or "ok", message
+    return "ok", ""

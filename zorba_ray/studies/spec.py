@@ -9,22 +9,26 @@
     scale: {key: clients.count, values: [10, 100]}
 """
 
+# ruff: noqa: RUF009  (key and section return dataclass fields)
+
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import CHECKOUT, escape
+from zorba_ray.config.load import CHECKOUT, escape, put, resolve
+from zorba_ray.config.schema import key as option
+from zorba_ray.config.schema import section
+from zorba_ray.config.source import Setting, read_argument, read_yaml, top_node
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.config.validate import require
 
@@ -36,52 +40,52 @@ FOLDER = "studies"  # of study files, below configs/
 class Arm:
     """One line of the table: presets over the study's base, then `set`."""
 
-    name: str = ""
-    presets: list[str] = field(default_factory=list)  # configs by path or name, such as methods/zorba_private
-    set: list[str] = field(default_factory=list)  # key=value
-    group: str = ""  # arms of one group share a panel of the figures
-    lifted: bool = False  # budgets that hold full activation; said in the table
-    lr: float = 0.0  # centre of the grid; 0: what presets and `set` make it
-    rates: list[float] = field(default_factory=list)  # this grid itself, instead of factors around the centre
+    name: str = option("", "what the arm is called in tables and figures")
+    presets: list[str] = option([], "configs by path or name, such as decomfl, each over the one before")
+    set: list[str] = option([], "key=value of the arm's runs, over the presets")
+    group: str = option("", "arms of one group share a panel of the figures")
+    lifted: bool = option(False, "give every client a budget that holds all blocks; the table says so")
+    lr: float = option(0.0, "centre of the grid of rates; 0: what presets and `set` make it")
+    rates: list[float] = option([], "this grid itself, instead of factors around the centre")
 
 
 @dataclass
 class Tuning:
     """The sweep of each arm: one run for every rate, on examples set aside from training."""
 
-    factors: list[float] = field(default_factory=lambda: [0.1, 0.3, 1.0, 3.0, 10.0])  # of the arm's centre
-    seed: int = 1000
-    rounds: int = 0  # of every arm, but no more than its final runs have; 0: as many as those
-    metric: str = "loss"  # which is best at the end of the sweep: accuracy, or loss
-    key: str = "step.lr"
+    factors: list[float] = option([0.1, 0.3, 1.0, 3.0, 10.0], "the grid, as factors of the arm's centre; one: no sweep")
+    seed: int = option(1000, "seed of the sweep's runs; none of `seeds`")
+    rounds: int = option(0, "rounds of a sweep's run, but no more than its final runs have; 0: as many as those")
+    metric: str = option("loss", "which rate is best at the end of the sweep", METRICS)
+    key: str = option("step.lr", "the key that is tuned")
 
 
 @dataclass
 class Scale:
     """Every arm again for each value of one key; the learning rate is tuned for each."""
 
-    key: str = ""
-    values: list[str] = field(default_factory=list)
+    key: str = option("", "the key that takes each of `values` in turn")
+    values: list[str] = option([], "its values")
 
 
 @dataclass
 class Study:
-    name: str = "study"
-    base: str = ""  # a run's config, by path or name; empty: the embedded default
-    set: list[str] = field(default_factory=list)
-    arms: list[Arm] = field(default_factory=list)
-    only: list[str] = field(default_factory=list)  # names of arms; empty: all
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
-    tuning: Tuning = field(default_factory=Tuning)
-    scale: Scale = field(default_factory=Scale)
-    metric: str = "accuracy"  # what the table and the figures are about
-    target: float = 0.9  # accuracy at least, or loss at most
-    lifted: str = "1 TiB"  # budget of every client of an arm whose budgets are lifted
-    override: list[str] = field(default_factory=list)  # key=value of the command line, over everything else
-    cpus: float = 1.0  # of one run
-    gpus: float = 0.0
-    address: str = "local"  # of the Ray cluster, as runtime.address
-    out: str = ""  # folder of the study; empty: runs/NAME-TIME
+    name: str = option("study", "name of the study; its folder is runs/NAME-TIME")
+    base: str = option("", "config of all runs, by path or name; empty: the embedded default")
+    set: list[str] = option([], "key=value of all runs, over the base")
+    arms: list[Arm] = option([], "what is compared, a line of the table each")
+    only: list[str] = option([], "names of the arms to run; empty: all")
+    seeds: list[int] = option([0, 1, 2], "seeds of each arm's final runs")
+    tuning: Tuning = section(Tuning, "the sweep by which each arm's learning rate is chosen")
+    scale: Scale = section(Scale, "every arm again for each value of one key")
+    metric: str = option("accuracy", "what the table and the figures are about", METRICS)
+    target: float = option(0.9, "the cost of reaching this is tabled: accuracy at least, or loss at most")
+    lifted: str = option("1 TiB", "budget of every client of an arm whose budgets are lifted")
+    override: list[str] = option([], "key=value over everything else; the command line's keys of runs come here")
+    cpus: float = option(1.0, "CPUs of one run")
+    gpus: float = option(0.0, "GPUs of one run")
+    address: str = option("local", "Ray cluster, as runtime.address of a run")
+    out: str = option("", "folder of the study; empty: runs/NAME-TIME")
 
     @property
     def chosen(self) -> list[Arm]:
@@ -112,22 +116,20 @@ def find_study(name: str) -> Path:
 
 
 def load_study(path: Path, arguments: Sequence[str] = ()) -> Study:
-    """The study of a file. An argument sets a key of the study where it has that key, else a key of every run."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read study {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: a study is lines of 'key: value'")
-    known_keys(tree, Study, "", str(path))
-    own = [argument for argument in arguments if head(argument) in NAMES]
-    tree["override"] = [*(tree.get("override") or []), *(a for a in arguments if head(a) not in NAMES)]
-    for argument in own:
-        name, _, text = argument.partition("=")
-        put(tree, name, read_value(name, text))
-    study = typed(tree, str(path))
+    """The study of a file, read as a run's config is. An argument sets a key of the study where it has that key, else a
+    key of every run."""
+    settings = read_yaml(path, Study)
+    base = top_node(path, "base")  # of the runs; a study itself is based on nothing
+    if isinstance(base, yaml.ScalarNode):
+        settings.append(Setting(("base",), base.value, str(path)))
+    for argument in arguments:
+        if head(argument) in NAMES:
+            settings += read_argument(argument, Study)
+    tree = OmegaConf.structured(Study)
+    for setting in settings:
+        put(tree, replace(setting, value=escape_tree(setting.value)))  # ${…} belongs to the runs' configs
+    study = cast(Study, resolve(tree, {setting.name: setting.origin for setting in settings}))
+    study.override += [argument for argument in arguments if head(argument) not in NAMES]
     check(study)
     return study
 
@@ -135,54 +137,6 @@ def load_study(path: Path, arguments: Sequence[str] = ()) -> Study:
 def head(argument: str) -> str:
     """The first part of an argument's key."""
     return re.split(r"[.=\[]", argument, maxsplit=1)[0]
-
-
-def read_value(name: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"command line: {name}: not valid YAML: {text}") from None
-
-
-def put(tree: dict[str, Any], name: str, value: Any) -> None:
-    """Set a.b of the tree."""
-    *sections, last = name.split(".")
-    kind: Any = Study
-    for section in sections:
-        nested = {f.name: f.default_factory for f in dataclasses.fields(kind)}.get(section)
-        if not dataclasses.is_dataclass(nested):
-            raise ConfigError(f"command line: {name}: {section} has no keys; give the list as a whole, {section}=[…]")
-        kind, tree = nested, tree.setdefault(section, {})
-    known_keys({last: value}, kind, name.rpartition(".")[0], "command line")
-    tree[last] = value
-
-
-def known_keys(tree: Any, kind: Any, where: str, source: str) -> None:
-    """ConfigError with the nearest name at the first key that a section does not have."""
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{source}: {where} is a group of keys, such as {dataclasses.fields(kind)[0].name}")
-    names = [f.name for f in dataclasses.fields(kind)]
-    for name, value in tree.items():
-        here = f"{where}.{name}" if where else str(name)
-        if name not in names:
-            close = difflib.get_close_matches(str(name), names, n=1, cutoff=0)[0]
-            hint = "; keys of a run go under `set` as key=value" if kind in (Study, Arm) else ""
-            raise ConfigError(f"{source}: a study has no key {here!r}; the nearest is {close!r}{hint}")
-        nested = {"tuning": Tuning, "scale": Scale}.get(name) if kind is Study else None
-        if nested is not None:
-            known_keys(value, nested, here, source)
-        elif kind is Study and name == "arms":
-            for i, arm in enumerate(value if isinstance(value, list) else []):
-                known_keys(arm, Arm, f"arms.{i}", source)
-
-
-def typed(tree: dict[str, Any], source: str) -> Study:
-    """The tree as a Study, every value converted to its type; ${…} in it belongs to the runs' configs."""
-    try:
-        literal = escape_tree(tree)
-        return cast(Study, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), literal)))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{source}: {error.full_key}: {str(error).splitlines()[0]}") from None
 
 
 def escape_tree(value: Any) -> Any:

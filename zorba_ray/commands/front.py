@@ -1,0 +1,133 @@
+"""The front end of one run: started in this process or on Ray, shown while it goes, ended cleanly on Ctrl-C."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import Config
+from zorba_ray.report.display import Display
+from zorba_ray.report.run_page import write_report
+from zorba_ray.runs.config import ignored
+from zorba_ray.runs.folder import resume_line
+from zorba_ray.runs.simulate import Event, Here, begin
+from zorba_ray.runs.summary import Summary
+
+BackendName = Literal["ray", "local"]
+
+
+class Led(Protocol):
+    """A run that the front end leads: `runs.simulate.Simulation`, or the driver's actor behind `Remote`."""
+
+    folder: Path
+
+    def advance(self) -> list[Event]: ...
+
+    def finish(
+        self, interrupted: bool, stopped: str, seconds: float, report: Callable[[Path], object] | None
+    ) -> Summary: ...
+
+
+@dataclass(frozen=True)
+class Ended:
+    summary: Summary
+    folder: Path
+
+
+def conduct(
+    config: Config, folder: Path, resume: bool, backend: BackendName, display: Display, started: float
+) -> Ended:
+    """A whole run, or what is left of one. ConfigError, after its summary was written, where it stopped by itself
+    because something is wrong; what reaches a target (`stop.*`) has ended well."""
+    site = on_ray if backend == "ray" else in_process
+    with display:
+        for note in ignored(config):
+            display.note(note)
+        with site(config, folder, resume, display) as run:
+            interrupted, stopped = False, ""
+            try:
+                while events := run.advance():
+                    for event in events:
+                        display.event(event)
+            except KeyboardInterrupt:
+                interrupted = True
+                display.note("stopping after this round …")
+            except ConfigError as error:
+                stopped = str(error)
+            summary = run.finish(interrupted, stopped, time.perf_counter() - started, write_report)
+            display.finish(summary, run.folder)
+    if stopped:
+        raise ConfigError(stopped)
+    return Ended(summary, run.folder)
+
+
+@contextmanager
+def in_process(config: Config, folder: Path, resume: bool, display: Display) -> Iterator[Led]:
+    """Without Ray; the oracle of the other way."""
+    device = "cuda" if config.runtime.device == "cuda" else "cpu"
+    simulation = begin(config, folder, resume, Here(device, config.runtime.threads))
+    for note in simulation.session.notes:
+        display.note(note)
+    display.begin(simulation.session.ledger.rounds)
+    yield simulation
+
+
+@dataclass
+class Remote:
+    """The driver's actor."""
+
+    actor: Any
+    folder: Path
+
+    def advance(self) -> list[Event]:
+        from zorba_ray.runtime.launch import answer
+
+        events: list[Event] = answer(self.actor.advance.remote())
+        return events
+
+    def finish(self, *arguments: Any) -> Summary:
+        from zorba_ray.runtime.launch import answer
+
+        summary: Summary = answer(self.actor.finish.remote(*arguments))
+        return summary
+
+
+@contextmanager
+def on_ray(config: Config, folder: Path, resume: bool, display: Display) -> Iterator[Led]:
+    """A Ray that is up in this process is used, whatever `runtime.address` says, and left up."""
+    import ray
+
+    from zorba_ray.runtime.connect import connect, start_driver, through_client
+    from zorba_ray.runtime.driver import Driver
+    from zorba_ray.runtime.launch import answer
+
+    guest = ray.is_initialized()
+    driver: Any = None
+    try:
+        if not guest:
+            connect(config.runtime.address)
+        where = folder if through_client() else folder.absolute()
+        driver = start_driver(Driver, config, str(where), resume)
+        briefing = answer(driver.prepare.remote())
+        if briefing.machine != platform.node():
+            folder = Path(briefing.folder)
+            display.note(f"the run's folder is {folder} on {briefing.machine}, where the driver is")
+        for note in briefing.notes:
+            display.note(note)
+        display.begin(briefing.rounds_done)
+        yield Remote(driver, folder)
+    except (ray.exceptions.RayActorError, ConnectionError) as error:
+        what = "driver" if isinstance(error, ray.exceptions.RayActorError) else "connection to the cluster"
+        why = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"the {what} died ({why}). What is in the ledger is kept: {resume_line(folder)}") from None
+    finally:
+        if not guest:
+            ray.shutdown()
+        elif driver is not None:
+            ray.kill(driver)  # its clients, which it owns, end with it

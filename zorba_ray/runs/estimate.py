@@ -1,0 +1,117 @@
+"""What a run will take, from its allocation and a few clients that are really tried in this process."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from zorba_ray.allocation import make_plan
+from zorba_ray.config.schema import Config
+from zorba_ray.config.units import parse_clients
+from zorba_ray.ledger import Entry, LedgerWriter
+from zorba_ray.ledger.tensors import tensor_bytes
+from zorba_ray.methods import method_of
+from zorba_ray.rounds.plan import plan_round
+from zorba_ray.runs.prepare import Base, build_host
+from zorba_ray.runs.prepared import Prepared
+from zorba_ray.world.traffic import Wire, traffic_of
+
+TRIED = 2  # clients: the first also warms up
+ROW = 60  # bytes of a client's row in the records, beside its scalars (measured, compressed)
+
+
+@dataclass(frozen=True)
+class BudgetUse:
+    """The clients of a budget class."""
+
+    name: str
+    clients: int
+    budget: int  # least of its clients', bytes
+    vram: int  # most of its clients', by the allocation's model
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a whole run. Seconds are those of this machine's cores, one thread for each actor."""
+
+    budgets: list[BudgetUse]
+    flops: float  # forward and backward, evaluation left out
+    bytes_up: int
+    bytes_down: int
+    disk: int
+    host_memory: int  # of all actors
+    seconds: float
+
+
+def estimate(config: Config, prepared: Prepared, actors: int) -> Estimate:
+    """Tries a round of two clients. Who stays away or reports late is not counted."""
+    base: Base = prepared.base
+    outline, instance = prepared.outline, prepared.allocator.instance
+    plan = prepared.allocator.plans.get(0) or make_plan(instance, config.allocation, config.seed)
+    matrix = plan.matrix
+    participants = parse_clients(config.participation.clients, config.clients.count)
+    client_rounds = participants * config.rounds
+
+    host = build_host(base, "cpu")
+    costs = instance.compute(matrix)
+    typical = int(np.argsort(costs)[len(costs) // 2])
+    tried = sorted({typical, int(np.argmin(costs))})[:TRIED]
+    round = plan_round(config, 0, tried)
+    host.probe(round, tried[:1], matrix[tried[:1]])
+    started = time.perf_counter()
+    reports = host.probe(round, tried, matrix[tried])
+    spent = time.perf_counter() - started
+    flops = sum(report.flops + report.backward_flops for report in reports)
+    modelled = float(costs[tried].sum())
+    total = flops / modelled * float(costs.mean()) * client_rounds if modelled else 0.0
+
+    started = time.perf_counter()
+    batch = np.arange(min(config.evaluation.batch, outline.test_examples))
+    host.evaluate([batch])
+    evaluations = 1 + -(-config.rounds // config.evaluation.every)
+    evaluating = (time.perf_counter() - started) / len(batch) * outline.test_examples * evaluations
+
+    step = method_of(config).step(round, reports, matrix, outline.weights)
+    sizes = [block.size for block in outline.header.blocks]
+    traffic = traffic_of(config)
+    wire = Wire(config.clients.count, traffic, sizes)
+    wire.add(step, int(participants))
+    down = float(wire.download(range(config.clients.count)).mean())
+    with tempfile.TemporaryDirectory() as place:
+        ledger = LedgerWriter(Path(place) / "ledger.jsonl", outline.header)
+        before = ledger.path.stat().st_size
+        ledger.append(Entry(step, 1.0))
+        ledger.close()
+        a_round = ledger.path.stat().st_size - before + tensor_bytes(Path(place))
+    upload = float(np.mean([report.upload for report in reports]))
+    scalars = float(np.mean([report.scalars.nbytes for report in reports]))
+
+    weights = sum(array.nbytes for array in base.weights.values())
+    own = 2 * 4 * sum(sizes)  # what steps change, and the scratch beside it
+    from_actor = 350 * 2**20  # torch, transformers and a small model (measured)
+    return Estimate(
+        budgets=budget_use(prepared, matrix),
+        flops=total,
+        bytes_up=int(upload * client_rounds),
+        bytes_down=int(down * (client_rounds if traffic.dense else config.clients.count * config.rounds)),
+        disk=int(a_round * config.rounds + (ROW + scalars) * client_rounds),
+        host_memory=int(weights + actors * (from_actor + own)),
+        seconds=(total / flops * spent + evaluating) / actors if flops else 0.0,
+    )
+
+
+def budget_use(prepared: Prepared, matrix: np.ndarray) -> list[BudgetUse]:
+    budgets = prepared.outline.budgets
+    used = prepared.allocator.instance.vram.of(matrix)
+    found = []
+    for number, name in enumerate(budgets.names):
+        members = np.flatnonzero(np.asarray(budgets.class_of) == number)
+        if len(members):
+            found.append(
+                BudgetUse(name, len(members), int(budgets.bytes[members].min()), int(used[members].max()))
+            )
+    return found

@@ -1,0 +1,16 @@
+"""The folder of a new run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from zorba_ray.config.schema import Config
+from zorba_ray.runs.folder import refuse_used_folder
+
+
+def run_folder(config: Config) -> Path:
+    """`out`, or runs/NAME-TIME; never one that holds a run already."""
+    folder = Path(config.out) if config.out else Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    refuse_used_folder(folder)
+    return folder

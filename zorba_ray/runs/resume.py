@@ -1,0 +1,79 @@
+"""Going on with a run: which keys may be given again, and how a longer run is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.load import to_yaml
+from zorba_ray.config.schema import Config
+from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config
+
+FREE = ("placement", "rounds", "runtime", "stop", "out")  # what may differ: where it computes, and for how long
+
+
+def resumed_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a run to go on with: the one it was begun with, computing elsewhere or for longer if asked."""
+    for override in overrides:
+        if override.partition("=")[0].partition(".")[0] not in FREE[:-1]:
+            raise ConfigError(
+                "a resumed run keeps its config; only placement, runtime.*, stop.* and more rounds may be given with "
+                "--resume"
+            )
+    stored, config = stored_config(folder), stored_config(folder, overrides)
+    check_rounds(stored, config, folder)
+    return config
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether a folder holds a run that can be gone on with."""
+    return (folder / CONFIG).is_file() and (folder / LEDGER).is_file()
+
+
+def check_same(config: Config, folder: Path) -> None:
+    """A config given for a run that was begun must be that run's, but for what --resume may change."""
+    stored = stored_config(folder)
+    before, now = dict(flat(stored)), dict(flat(config))
+    for name in (*before, *now):
+        if name.partition(".")[0] not in FREE and before.get(name) != now.get(name):
+            raise ConfigError(
+                f"{folder} was begun with {name}={before.get(name)}, and now it is {now.get(name)}: that is another "
+                f"run; give it a folder of its own"
+            )
+    check_rounds(stored, config, folder)
+
+
+def flat(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of a config by its whole name."""
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from flat(value, f"{path}{field.name}.")
+        else:
+            yield path + field.name, value
+
+
+def check_rounds(stored: Config, config: Config, folder: Path) -> None:
+    """A run may become longer where its earlier rounds do not depend on how many there are."""
+    if config.rounds == stored.rounds:
+        return
+    if config.rounds < stored.rounds:
+        raise ConfigError(f"{folder} was begun with rounds={stored.rounds}; a resumed run may only become longer")
+    if stored.step.schedule != "constant":
+        raise ConfigError(
+            f"rounds={config.rounds}: {folder} has step.schedule={stored.step.schedule}, by which the rate of every "
+            f"round depends on how many there are; only a run with step.schedule=constant may become longer"
+        )
+
+
+def keep_config(config: Config, folder: Path) -> None:
+    """Write down for how long the run now goes on; where it computes is not kept."""
+    stored = stored_config(folder)
+    if (stored.rounds, stored.stop) != (config.rounds, config.stop):
+        longer = dataclasses.replace(stored, rounds=config.rounds, stop=config.stop)
+        temporary = folder / f".{CONFIG}.tmp"
+        temporary.write_text(to_yaml(longer), encoding="utf-8")
+        temporary.replace(folder / CONFIG)

@@ -1,0 +1,159 @@
+"""A run put together once: prepared, its folder opened, its clients carried somewhere, its end written down.
+
+Where clients compute is a *site*: this process (`Here`), or actors on Ray (`runtime.driver`). The command, the API,
+studies, tests and benchmarks all come in by this door.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import Config
+from zorba_ray.messages import Step
+from zorba_ray.records.schema import EvaluationRecord, RoundRecord
+from zorba_ray.rounds.local import LocalBackend
+from zorba_ray.rounds.loop import Backend
+from zorba_ray.runs.prepared import Outline, Prepared, allocated
+from zorba_ray.runs.resume import keep_config
+from zorba_ray.runs.session import Session
+from zorba_ray.runs.summary import Summary, environment
+
+BREATH = 0.25  # seconds of rounds between two answers to the front end; rounds never wait for it
+
+Event = RoundRecord | EvaluationRecord | str
+
+
+class Carrier(Backend, Protocol):
+    """The loop's backend, that also says which weights it has come to."""
+
+    def digest(self) -> str: ...
+
+
+class Site(Protocol):
+    """Where a run's clients are carried. `kind` is the placement as it came out."""
+
+    kind: str
+    threads: int
+
+    def read(self, config: Config) -> tuple[Any, Outline]:
+        """Model and data: the base, or a reference to it, and what the driver must know of it."""
+
+    def ready(self, prepared: Prepared, steps: Sequence[Step]) -> Carrier:
+        """Clients at the weights to which the ledger's steps lead."""
+
+    def faults(self) -> Sequence[str]:
+        """What died or raised so far."""
+
+
+@dataclass
+class Here:
+    """This process, for as long as the run takes on so many of torch's threads."""
+
+    device: str = "cpu"
+    threads: int = 1
+    backend: Callable[[Any, int], Carrier] = LocalBackend
+    kind: str = "in process"
+
+    def read(self, config: Config) -> tuple[Any, Outline]:
+        import torch
+
+        from zorba_ray.runs.prepare import read
+
+        torch.set_num_threads(self.threads)
+        return read(config)
+
+    def ready(self, prepared: Prepared, steps: Sequence[Step]) -> Carrier:
+        import torch
+
+        from zorba_ray.runs.prepare import build_host
+
+        torch.set_num_threads(self.threads)
+        host = build_host(prepared.base, self.device)
+        host.apply(steps)
+        return self.backend(host, prepared.test_examples)
+
+    def faults(self) -> Sequence[str]:
+        return ()
+
+
+def begin(config: Config, folder: Path, resume: bool, site: Site) -> Simulation:
+    """Everything before the first round. The user's mistakes come up before anything is written."""
+    base, outline = site.read(config)
+    return Simulation(allocated(config, base, outline, folder if resume else None), folder, resume, site)
+
+
+class Simulation:
+    """A run under way. Take `events` one by one, or `advance` until it is empty; `finish` always."""
+
+    def __init__(self, prepared: Prepared, folder: Path, resume: bool, site: Site):
+        self.started = time.perf_counter()
+        self.folder, self.site = folder, site
+        self.session = Session(prepared.config, prepared, folder, resume)
+        if resume:
+            keep_config(prepared.config, folder)
+        self.backend = site.ready(prepared, self.session.steps)
+        self.events: Iterator[Event] = self.session.events(self.backend)
+
+    def advance(self) -> list[Event]:
+        """Rounds for a breath's time and what came of them; empty when the run is done."""
+        until = time.perf_counter() + BREATH
+        happened: list[Event] = []
+        with writing_to(self.folder):
+            for event in self.events:
+                happened.append(event)
+                if time.perf_counter() > until:
+                    break
+        return happened
+
+    def finish(
+        self,
+        interrupted: bool = False,
+        stopped: str = "",
+        seconds: float | None = None,
+        report: Callable[[Path], object] | None = None,
+    ) -> Summary:
+        """Close everything and write the summary; `report` then makes of the folder what people read. `stopped` says
+        why a run ended early by itself, `seconds` how long all of it took where that began before this object."""
+        self.session.notes += self.site.faults()
+        with writing_to(self.folder):
+            summary = self.session.finish(
+                placement=self.site.kind,
+                environment=environment(self.site.threads),
+                model_sha256=self.backend.digest(),
+                seconds=time.perf_counter() - self.started if seconds is None else seconds,
+                interrupted=interrupted,
+                stopped=stopped,
+            )
+            if report is not None:
+                report(self.folder)
+        return summary
+
+
+def simulate(config: Config, folder: Path, site: Site | None = None, resume: bool = False) -> Summary:
+    """A whole run, or what is left of one. One that goes wrong on its way is summarised, then raises."""
+    simulation = begin(config, folder, resume, site or Here())
+    try:
+        for _ in simulation.events:
+            pass
+    except ConfigError as error:
+        simulation.finish(stopped=str(error))
+        raise
+    return simulation.finish()
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """A full disk is the user's to mend: one line. What is in the ledger by then is whole."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {folder}: {error.strerror or error}; the rounds in its ledger are whole. Make room, then "
+            f"go on by --resume {folder}"
+        ) from None
