@@ -69,9 +69,9 @@ def project() -> SimpleNamespace:
     cost.count_stages = remembered(cost.count_stages)  # these two take longer than a short run
     shape.forward_workspace = remembered(shape.forward_workspace)
     return SimpleNamespace(
-        LEDGER=LEDGER, Driver=Driver, LocalBackend=LocalBackend, RoundRecord=RoundRecord, Session=Session, answer=answer,
-        build_host=build_host, environment=environment, ledger_sha256=ledger_sha256, load_config=load_config,
-        prepare=prepare,
+        LEDGER=LEDGER, Driver=Driver, LocalBackend=LocalBackend, RoundRecord=RoundRecord, Session=Session,
+        answer=answer, build_host=build_host, environment=environment, ledger_sha256=ledger_sha256,
+        load_config=load_config, prepare=prepare,
     )  # fmt: skip
 
 
