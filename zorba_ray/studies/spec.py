@@ -41,7 +41,7 @@ class Arm:
     """One line of the table: presets over the study's base, then `set`."""
 
     name: str = option("", "what the arm is called in tables and figures")
-    presets: list[str] = option([], "configs by path or name, such as decomfl, each over the one before")
+    presets: list[str] = option([], "configs by path or name, such as zorba_private, each over the one before")
     set: list[str] = option([], "key=value of the arm's runs, over the presets")
     group: str = option("", "arms of one group share a panel of the figures")
     lifted: bool = option(False, "give every client a budget that holds all blocks; the table says so")
