@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from methods.zeroth_runs import config_of, host_of, run
 from methods.zeroth_toy import plan_of, run_round, start
@@ -14,19 +14,16 @@ from methods.zeroth_toy import plan_of, run_round, start
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger.wire import (
     decode_indices,
-    decode_private,
-    decode_rows,
+    decode_reports,
     encode_indices,
     encode_private,
-    encode_rows,
     encode_shared,
-    layout_from,
-    layout_of,
+    granted,
+    report_bytes,
 )
 from zorba_ray.messages import PrivateStep, SharedStep, Step, no_step
 from zorba_ray.methods import Traffic
 from zorba_ray.methods.fedkseed import draws, upload
-from zorba_ray.methods.fedspzo import split_of
 from zorba_ray.records.stream import table
 from zorba_ray.rounds.plan import plan_round
 from zorba_ray.runs.prepare import prepare
@@ -39,38 +36,13 @@ def client_rows(folder: Path) -> list[dict[str, object]]:
     return [row for row in table(folder).to_pylist() if row["kind"] == "client"]
 
 
-@settings(max_examples=20)
-@given(
-    active=st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=3, max_size=3),
-    method=st.sampled_from(["zorba", "decomfl", "fedspzo"]),
-    per_client=st.booleans(),
-    form=st.sampled_from(["joint", "sequential"]),
-)
-def test_a_receiver_who_knows_the_allocation_decodes_the_step(
-    active: list[list[bool]], method: str, per_client: bool, form: str
-) -> None:
-    """The sender sees equal rows; the receiver derives them from a[n, l] and the participants."""
-    rows = np.array(active)
-    plan = plan_of(method, {"per_client": per_client, "form": form} if method == "fedspzo" else None, local_steps=2)
-    step, _ = run_round(plan, start(), rows, np.array([1.0, 2.0, 3.0]))
-    assert isinstance(step, SharedStep)
-    forks = plan.options.forks if method == "fedspzo" else 1
-    parts = split_of(plan).parts(rows) if method == "fedspzo" else rows.astype(np.int8)
-    c = step.coefficients
-    message = encode_rows(c, layout_of(c, forks))
-    found = decode_rows(message, layout_from(parts, forks), c.shape[1])
-    assert found.tobytes() == c.tobytes()
-    distinct = {column.tobytes(): column for column in parts.T if column.any()}
-    widths = [c.shape[1] // (forks if forks > 1 and column.max() == 1 else 1) for column in distinct.values()]
-    assert len(message) == 4 * sum(widths)
-
-
 def test_private_scalars_come_back() -> None:
     plan = plan_of("fedzo", shared=False, local_steps=2)
     step, _ = run_round(plan, start(), np.ones((3, 4), dtype=bool), np.ones(3))
     assert isinstance(step, PrivateStep)
-    clients, scalars = decode_private(encode_private(step), columns=8)
+    scalars, rows, weights, clients = decode_reports(encode_private(step), 4, 8)
     assert (clients == step.clients).all() and scalars.tobytes() == step.scalars.tobytes()
+    assert (rows == step.active).all() and (weights == step.weights).all()
 
 
 @given(size=st.integers(1, 70_000), data=st.data())
@@ -94,7 +66,8 @@ def test_decomfl_costs_twenty_bytes_each_way(tmp_path: Path) -> None:
 
 
 def test_fedzo_sends_four_bytes_a_number(tmp_path: Path) -> None:
-    """Up the client's active blocks, down those that changed since it was last here."""
+    """Up the client's active blocks; down those that changed since it was last here and a bit for each block that says
+    which, and once its own row of the allocation."""
     config = config_of("method=fedzo", "zo.shared=false", "zo.local_steps=2", "participation.clients=2", "rounds=4")
     prepared = prepare(config)
     run(prepared, tmp_path)
@@ -102,12 +75,17 @@ def test_fedzo_sends_four_bytes_a_number(tmp_path: Path) -> None:
     sizes = np.array([block.size for block in prepared.outline.header.blocks])
     rows = client_rows(tmp_path)
     changed = [np.any(active[[row["client"] for row in rows if row["round"] == t]], axis=0) for t in range(4)]
-    have = [0] * 4
+    have, told = [0] * 4, set()
     for row in rows:
         n, t = row["client"], row["round"]
         assert row["bytes_up"] == 4 * sizes[active[n]].sum()
-        assert row["bytes_down"] == 4 * sizes[np.any([np.zeros(6, bool), *changed[have[n] : t]], axis=0)].sum()
+        new = np.any([np.zeros(6, bool), *changed[have[n] : t]], axis=0)
+        assert row["bytes_down"] == new.any() + 4 * sizes[new].sum() + (n not in told)
+        told.add(n)
         have[n] = t
+
+
+FULL = np.ones((10, 6), dtype=bool)
 
 
 def kseed(draw: str) -> Config:
@@ -122,9 +100,9 @@ def test_fedkseed_stays_below_18_kilobytes_however_much_was_missed() -> None:
         drawn = np.unique(np.concatenate([draws(plan_round(config, t), n, 200) for n in range(1, clients)]))
         c = np.tile(rng.standard_normal(len(drawn)).astype(np.float32), (6, 1))
         wire.add(SharedStep(t, 1e-3, c, per=1, pool=drawn.astype(np.int32)), clients - 1)
-        down = wire.download(range(1, clients))
+        down = wire.download(range(1, clients), FULL)
         assert (down == 4 * len(drawn)).all()
-    (late,) = wire.download([0])
+    (late,) = wire.download([0], FULL)
     assert late == 4 * 4096
     up = len(upload(plan_round(config, 30), 0, np.ones(200, dtype=np.float32)))
     assert up <= 800 and late + up < 18_000
@@ -132,7 +110,7 @@ def test_fedkseed_stays_below_18_kilobytes_however_much_was_missed() -> None:
 
 def test_fedkseeds_upload_is_all_that_its_step_needs() -> None:
     """One number for each direction drawn, and the step sums these and nothing finer."""
-    plan = plan_of("fedkseed", local_steps=12, directions=1, pool=5)
+    plan = plan_of("fedkseed", {"size": 5}, local_steps=12, directions=1)
     active, weights = np.ones((3, 4), dtype=bool), np.array([1.0, 2.0, 4.0])
     step, reports = run_round(plan, start(), active, weights)
     assert isinstance(step, SharedStep) and step.pool is not None
@@ -155,9 +133,9 @@ def test_pro_draws_travel() -> None:
     assert (decode_indices(message, 4096) == pool).all()
     assert len(message) == 4 + 512 + 4 * len(pool)
     wire = Wire(2, traffic_of(config), [1] * 6)
-    assert wire.download([0]).tolist() == [400]
+    assert wire.download([0], FULL).tolist() == [400]
     wire.add(step, 2)
-    assert wire.download([0]).tolist() == [400 + len(message)]
+    assert wire.download([0], FULL).tolist() == [400 + len(message)]
 
 
 def test_reports_carry_the_length_of_their_messages() -> None:
@@ -179,8 +157,8 @@ def test_a_round_of_nobody_costs_nothing_whatever_the_methods_message() -> None:
         return b"x" * 7
 
     protocol = Traffic(encode=own)
-    assert step_bytes(no_step(3, 1.0, 6), 0, protocol) == 0
-    assert step_bytes(SharedStep(3, 1.0, np.ones((6, 2), dtype=np.float32)), 2, protocol) == 7
+    assert step_bytes(no_step(3, 1.0, 6), 0, protocol, granted(6))[0] == 0
+    assert step_bytes(SharedStep(3, 1.0, np.ones((6, 2), dtype=np.float32)), 2, protocol, granted(6))[0] == 7
 
 
 @pytest.mark.parametrize("method", ["zorba", "fedspzo"])
@@ -191,4 +169,4 @@ def test_a_downlink_never_exceeds_relayed_scalars(method: str) -> None:
     wire = Wire(4, protocol, [10] * 6)
     c = np.arange(1, 25, dtype=np.float32).reshape(6, 4)
     wire.add(SharedStep(0, 1.0, c), 2)
-    assert wire.download([0]).tolist() == [2 * 4 * 4]
+    assert wire.download([0], FULL).tolist() == [2 * report_bytes(6, 4)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from zorba_ray.rounds.plan import plan_round
 from zorba_ray.runs.config import checked, load_config
 from zorba_ray.world.budgets import client_budgets
 from zorba_ray.world.step import step_of
-from zorba_ray.world.traffic import Wire, protocol_of
+from zorba_ray.world.traffic import Wire, traffic_of
 from zorba_ray.world.world import Judged, World
 
 N, L, ROUNDS = 7, 3, 8
@@ -45,7 +46,7 @@ def config_of(chosen: dict[str, Any]) -> Config:
 
 
 def world_of(config: Config) -> World:
-    wire = Wire(N, protocol_of(config), [10] * L)
+    wire = Wire(N, traffic_of(config), [10] * L)
     return World(config, client_budgets(config.clients, config.seed), np.arange(1.0, N + 1), wire)
 
 
@@ -59,10 +60,13 @@ def live(config: Config, world: World, rounds: range, active: np.ndarray) -> lis
     """Rounds as the training loop does them."""
     done = []
     for t in rounds:
-        chosen = world.begin(t)
+        chosen = world.begin(t, active)
         judged = world.judge(chosen, [report(config, t, n) for n in chosen.reporting])
         plan = plan_round(config, t, chosen.reporting)
-        step = step_of(config, judged, plan, METHODS["zorba"].step, lambda _: active, np.arange(1.0, N + 1))
+        step = step_of(
+            config, judged, plan, METHODS["zorba"].step, lambda _: active, partial(plan_round, config),
+            np.arange(1.0, N + 1),
+        )  # fmt: skip
         world.end(judged, step)
         done.append((judged, step))
     return done
@@ -85,7 +89,7 @@ def test_a_world_that_recalls_its_rounds_goes_on_as_if_nothing_had_happened(
     world = world_of(config)
     for judged, step in whole[:after]:
         late = [(fate.report, fate.seconds) for fate in judged.fates if fate.status == "late"]
-        world.recall(judged.now, late, step, len(judged.counted))  # type: ignore[arg-type]
+        world.recall(matrix, judged.now, late, step, len(judged.counted))  # type: ignore[arg-type]
     rest = live(config, world, range(after, ROUNDS), matrix)
     assert [told(judged) for judged, _ in rest] == [told(judged) for judged, _ in whole[after:]]
 

@@ -37,7 +37,7 @@ class Traffic:
     """What a method's messages have of their own."""
 
     dense: bool = False  # changed blocks are downloaded whole, as they are now
-    forks: int = 1  # see `ledger.wire.layout_of`
+    forks: int = 1  # see `ledger.wire.rows_of`
     scalars: int = 0  # numbers of one participant, from all of which a client can compute the step itself; 0: it cannot
     pool: int = 0  # directions in the pool; who missed much downloads one number for each instead
     drawn: int = 0  # indices of the pool that are sent to a participant

@@ -77,9 +77,10 @@ def train(
     for t in range(ledger.rounds, config.rounds):
         if allocator.is_due(t):
             yield allocator.allocate(t, backend.probe)
-        chosen = world.begin(t)
+        active = allocator.active_in(t)
+        chosen = world.begin(t, active)
         plan = plan_round(config, t, chosen.reporting, memory.told() if memory else None)
-        judged = world.judge(chosen, backend.probe(plan, allocator.active_in(t)) if chosen.reporting else [])
+        judged = world.judge(chosen, backend.probe(plan, active) if chosen.reporting else [])
         loss = mean_loss(judged.counted, weights)
         first_loss = loss if first_loss is None and judged.counted else first_loss
         _refuse_divergence(config, t, loss, first_loss)

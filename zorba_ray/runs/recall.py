@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from zorba_ray.messages import Report, Step
 from zorba_ray.world.world import World
 
 
-def recall(world: World, steps: Sequence[Step], records: pa.Table) -> None:
-    """Bring a new world to where the steps end. Records hold clock and scalars exactly, so it is the world that was."""
+def recall(
+    world: World, steps: Sequence[Step], records: pa.Table, active_in: Callable[[int], NDArray[np.bool_]]
+) -> None:
+    """Bring a new world to where the steps end. Records hold clock and scalars exactly, so it is the world that was.
+    `active_in` gives a round's a [N, L]."""
     rounds = {row["round"]: row for row in of_kind(records, "round").to_pylist()}
     late: dict[int, list[tuple[Report, float]]] = {}
     if world.config.participation.late == "keep":
@@ -23,7 +27,8 @@ def recall(world: World, steps: Sequence[Step], records: pa.Table) -> None:
             late.setdefault(row["round"], []).append((report_from(row), row["virtual_seconds"]))
     for step in steps:
         row = rounds[step.round]
-        world.recall(row["virtual_seconds"], late.get(step.round, ()), step, row["reported"])
+        active = active_in(step.round)
+        world.recall(active, row["virtual_seconds"], late.get(step.round, ()), step, row["reported"])
 
 
 def of_kind(records: pa.Table, kind: str) -> pa.Table:

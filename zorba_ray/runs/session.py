@@ -71,7 +71,7 @@ class Session:
         self._accountant = accountant_of(config)
         if self._accountant is not None:
             self.notes.append(f"privacy: δ = {config.privacy.delta:g}, {self._accountant.assumption}")
-        recall(self.world, self.steps, records)
+        recall(self.world, self.steps, records, prepared.allocator.active_in)
 
     def _rewind(self) -> None:
         """Go back to the last round of which both the ledger and the records are on disk; later ones are done again."""

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger.wire import NUMBER, encode_private, encode_shared
+from zorba_ray.ledger.wire import (
+    NUMBER,
+    WEIGHT,
+    Rows,
+    encode_layout,
+    encode_private,
+    encode_shared,
+    granted,
+    report_bytes,
+    rows_of,
+)
 from zorba_ray.messages import CombinedStep, PrivateStep, SharedStep, Step
 from zorba_ray.methods import FirstOrder, Traffic, method_of
 
 PLAIN = Traffic()
+ROUND = 4  # bytes of a round's number
 
 
 def traffic_of(config: Config) -> Traffic:
@@ -24,24 +34,40 @@ def traffic_of(config: Config) -> Traffic:
     return method.traffic(config) if method.traffic else Traffic(encode=method.download)
 
 
-def step_bytes(step: Step, reports: int, traffic: Traffic = PLAIN) -> int:
-    """Bytes of one step sent to one client: the smaller of the distinct rows of block coefficients and the scalars of
-    the `reports` that it was made of, from which a client that knows the allocation computes the coefficients itself.
+def step_bytes(step: Step, reports: int, traffic: Traffic, before: Rows) -> tuple[int, Rows]:
+    """Bytes of one step sent to one client that knows the layout `before`, and the layout that it knows then.
+
+    A shared step goes as the distinct rows of its coefficients, behind their layout where that is another, or as the
+    `reports` that it was made of, whichever is less.
     """
+    blocks = len(before.row_of)
     if isinstance(step, CombinedStep):
-        return sum(step_bytes(part, 0, replace(traffic, scalars=0)) for part in step.parts)
+        extra = ROUND + WEIGHT * blocks  # the round that named the directions, and the part's share in each block
+        return sum(extra + part_bytes(part, traffic) for part in step.parts), before
     if traffic.encode:
-        return len(traffic.encode(step))
+        return len(traffic.encode(step)), before
     if isinstance(step, PrivateStep):
-        return len(encode_private(step))
+        return len(encode_private(step)), before
     assert isinstance(step, SharedStep)
-    rows = len(encode_shared(step, traffic.forks, traffic.pool))
-    return min(rows, reports * traffic.scalars * NUMBER) if traffic.scalars else rows
+    if not step.moved().any():
+        return 0, before
+    rows = rows_of(step.coefficients, traffic.forks)
+    count = len(encode_shared(step, traffic.forks, traffic.pool)) + (len(encode_layout(rows)) if rows != before else 0)
+    relayed = reports * report_bytes(blocks, traffic.scalars)
+    return (relayed, before) if traffic.scalars and relayed < count else (count, rows)
+
+
+def part_bytes(part: SharedStep | PrivateStep, traffic: Traffic) -> int:
+    """Of a part of a combined step, which says its own layout."""
+    if isinstance(part, PrivateStep):
+        return len(encode_private(part))
+    layout = encode_layout(rows_of(part.coefficients, traffic.forks))
+    return len(layout) + len(encode_shared(part, traffic.forks, traffic.pool))
 
 
 class Wire:
-    """Bytes down, with catching up: who is chosen first downloads the steps since it was last here; the step that it
-    contributes to comes with its next download."""
+    """Bytes down, with catching up: who is chosen first downloads its row of the allocation, if that changed, and the
+    steps since it was last here; the step that it contributes to comes with its next download."""
 
     def __init__(self, clients: int, traffic: Traffic = PLAIN, sizes: Sequence[int] = ()):
         self._traffic = traffic
@@ -49,21 +75,33 @@ class Wire:
         self._changed = np.zeros(len(sizes), dtype=np.int64)  # steps after which each block last changed
         self._sent: list[int] = [0]  # bytes of steps 0 … t−1, cumulated
         self._seen = np.zeros(clients, dtype=np.int64)  # steps that each client has
+        self._rows = np.ones((clients, len(sizes)), dtype=np.bool_)  # the row of a[n, l] that each client was told
+        self._layout = granted(len(sizes))  # that who has all steps knows
         self._sums = np.zeros((len(sizes) if traffic.pool else 0, traffic.pool))  # accumulated over the pool
 
-    def download(self, clients: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """Bytes [C] of what chosen clients download; from now on they have all steps so far."""
+    def download(self, clients: Sequence[int] | NDArray[np.int64], active: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Bytes [C] of what chosen clients download, with a [N, L] of this round; from now on they have all steps so
+        far."""
         members = np.asarray(clients, dtype=np.int64)
-        seen = self._seen[members]
-        if self._traffic.dense:
-            down = np.array([NUMBER * self._sizes[self._changed > steps].sum() for steps in seen])
+        seen, mask = self._seen[members], -(-len(self._sizes) // 8)
+        if self._traffic.dense:  # which blocks changed, and those
+            down = np.array([NUMBER * self._sizes[self._changed > steps].sum() for steps in seen], dtype=np.int64)
+            down += np.where(down > 0, mask, 0)
         else:
             down = self._sent[-1] - np.asarray(self._sent)[seen]
         if self._traffic.pool:
-            rows = np.unique(self._sums, axis=0)
-            down = np.minimum(down, NUMBER * self._traffic.pool * int(rows.any(axis=1).sum()))
+            down = np.minimum(down, self._accumulated())
+        told = mask * (active[members] != self._rows[members]).any(axis=1)
+        self._rows[members] = active[members]
         self._seen[members] = len(self._sent) - 1
-        return np.asarray(down + 2 * self._traffic.drawn, dtype=np.int64)
+        return np.asarray(down + told + 2 * self._traffic.drawn, dtype=np.int64)
+
+    def _accumulated(self) -> int:
+        """Bytes of all that the pool's directions came to, with the layouts that whoever skips the steps lacks."""
+        known = granted(len(self._sizes))
+        rows = rows_of(self._sums.astype(np.float32))
+        layouts = [len(encode_layout(each)) for each in (rows, self._layout) if each != known]
+        return NUMBER * self._traffic.pool * len(rows.strides) + sum(layouts)
 
     def add(self, step: Step, reports: int) -> None:
         """The next step, made of so many reports."""
@@ -71,6 +109,7 @@ class Wire:
             self._changed[step.moved()] = step.round + 1
             self._sent.append(0)
         else:
-            self._sent.append(self._sent[-1] + step_bytes(step, reports, self._traffic))
+            count, self._layout = step_bytes(step, reports, self._traffic, self._layout)
+            self._sent.append(self._sent[-1] + count)
         if isinstance(step, SharedStep) and step.pool is not None:
             self._sums[:, step.pool] += step.lr * step.coefficients

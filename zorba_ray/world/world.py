@@ -97,9 +97,9 @@ class World:
         self._liars = liars(config)
         self._availability = Availability(config.participation, config.seed, config.clients.count)
 
-    def begin(self, round: int) -> Chosen:
-        """Choose. With nobody available, the virtual clock moves on to when somebody comes, or comes free; where nobody
-        will within this round, nobody is chosen and the round is empty."""
+    def begin(self, round: int, active: NDArray[np.bool_]) -> Chosen:
+        """Choose, with a [N, L] of the round. With nobody available, the virtual clock moves on to when somebody comes,
+        or comes free; where nobody will within this round, nobody is chosen and the round is empty."""
         start, section = self.now, self.config.participation
         while True:
             free = self._availability.at(round, start)
@@ -114,7 +114,7 @@ class World:
             start = min(later)
         clients, wanted = choose(section, self.config.seed, round, free, self._samples)
         gone = dropped(section, self.config.seed, round, clients, self.config.clients.count)
-        return Chosen(round, start, clients, gone, wanted, self.wire.download(clients))
+        return Chosen(round, start, clients, gone, wanted, self.wire.download(clients, active))
 
     def judge(self, chosen: Chosen, reports: Sequence[Report]) -> Judged:
         """From the reports of those who did not drop out, what the server sees and what it makes of it."""
@@ -159,10 +159,13 @@ class World:
                     assert fate.report is not None and fate.seconds is not None
                     self.pending.append(Pending(chosen.round, chosen.start + fate.seconds, fate.report))
 
-    def recall(self, now: float | None, late: Sequence[tuple[Report, float]], step: Step, reports: int) -> None:
-        """Go through a round that was done before: the time at its end, its late reports with their virtual seconds,
-        its step and of how many reports that was made."""
-        chosen = self.begin(step.round)
+    def recall(
+        self, active: NDArray[np.bool_], now: float | None, late: Sequence[tuple[Report, float]], step: Step,
+        reports: int,
+    ) -> None:  # fmt: skip
+        """Go through a round that was done before: a [N, L] of it, the time at its end, its late reports with their
+        virtual seconds, its step and of how many reports that was made."""
+        chosen = self.begin(step.round, active)
         fates = [Fate(report.client, "late", report, 0, seconds, False) for report, seconds in late]
         self._move(chosen, fates, now, step, reports)
 
