@@ -32,7 +32,7 @@ class SharedStep:
     `per` is P, by default J (one local step). `origin` is the round that named the directions, by default this one.
     With a `pool` int32 [J], column j is direction pool[j] of round 0 instead. `first` is the local step of column 0:
     above 0 only in a move that a client makes by itself, never in the ledger. `amplitudes` float32 [J] and `drawn`
-    int32 [J] are for drawing from the pool later: the sum of its clients' |ρ| for each column, and of how many.
+    int32 [J] are for drawing from the pool later: the sum of |ρ| over all draws of each column, and their number.
     """
 
     round: int

@@ -57,19 +57,24 @@ def scalars(plan: RoundPlan, losses: NDArray[np.float64]) -> NDArray[np.float32]
     return np.clip(zorba.scalars(plan, losses), np.float32(-plan.options.clip), np.float32(plan.options.clip))
 
 
-def sums(plan: RoundPlan, client: int, rho: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The directions that a client drew, ascending, and the sum of its ρ for each: what it uploads."""
+def drawn_for(plan: RoundPlan, client: int, rho: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The direction of each of a client's ρ."""
     start = plan.step * plan.directions
-    drawn = draws(plan, client, start + rho.size)[start:]
-    pool, place = np.unique(drawn, return_inverse=True)
+    return draws(plan, client, start + rho.size)[start:]
+
+
+def sums(plan: RoundPlan, client: int, rho: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The directions that a client drew, ascending, and the sum of its ρ for each."""
+    pool, place = np.unique(drawn_for(plan, client, rho), return_inverse=True)
     total = np.zeros(len(pool))
     np.add.at(total, place, rho.astype(np.float64))
     return pool, total.astype(np.float32)
 
 
 def upload(plan: RoundPlan, client: int, rho: NDArray[np.float32]) -> bytes:
-    """The sums alone: the server knows the draws."""
-    return sums(plan, client, rho)[1].astype("<f4").tobytes()
+    """The sums alone: the server knows the draws. For drawing by amplitude every ρ, in the order of the draws."""
+    sent = rho if plan.options.draw == "pro" else sums(plan, client, rho)[1]
+    return sent.astype("<f4").tobytes()
 
 
 def step(
@@ -80,21 +85,23 @@ def step(
     received = [sums(plan, report.client, report.scalars) for report in reports]
     pool = np.unique(np.concatenate([drawn for drawn, _ in received]))
     values = np.zeros((len(members), len(pool)))
-    count = np.zeros(len(pool), dtype=np.int32)
     for row, (drawn, total) in zip(values, received, strict=True):
-        place = np.searchsorted(pool, drawn)
-        row[place] = total
-        count[place] += 1
+        row[np.searchsorted(pool, drawn)] = total
     c = block_coefficients(plan.aggregate, active[members].astype(np.int8), weights[members], values[None])
     seen: dict[str, Any] = {}
     if plan.options.draw == "pro":
-        seen = {"amplitudes": np.abs(values).sum(axis=0).astype(np.float32), "drawn": count}
+        amplitudes, count = np.zeros(len(pool)), np.zeros(len(pool), dtype=np.int32)
+        for report in reports:
+            place = np.searchsorted(pool, drawn_for(plan, report.client, report.scalars))
+            np.add.at(amplitudes, place, np.abs(report.scalars.astype(np.float64)))
+            np.add.at(count, place, 1)
+        seen = {"amplitudes": amplitudes.astype(np.float32), "drawn": count}
     return SharedStep(plan.round, plan.lr, c, per=plan.directions, pool=pool.astype(np.int32), **seen)
 
 
 class History:
-    """What the server remembers of each direction of the pool: how large the sums were that clients sent for it. All of
-    it follows from the ledger's steps."""
+    """What the server remembers of each direction of the pool: how large ρ was whenever a client drew it. All of it
+    follows from the ledger's steps."""
 
     def __init__(self, size: int):
         self._amplitudes, self._drawn = np.zeros(size), np.zeros(size, dtype=np.int64)
@@ -108,7 +115,7 @@ class History:
             self._drawn[step.pool] += step.drawn
 
     def told(self) -> Floats | None:
-        """The chances of the directions: softmax of the mean |sum| of each, normalised to 0 … 1; one never drawn counts
+        """The chances of the directions: softmax of the mean |ρ| of each, normalised to 0 … 1; one never drawn counts
         as 0. None while nothing tells them apart."""
         mean = self._amplitudes / np.maximum(self._drawn, 1)
         low, high = float(mean.min()), float(mean.max())
