@@ -25,7 +25,12 @@ from zorba_ray.config.kind import Kind
 
 KEY = re.compile(r"[A-Za-z_][\w.]*(\[\d+\][\w.]*)*")
 CONVERT = {int: IntegerNode, float: FloatNode, bool: BooleanNode, str: str}
+<<<<<<< HEAD
 NULL, MAPPING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
+=======
+NULL = "tag:yaml.org,2002:null"
+LONGEST = 60  # characters of a value that are quoted
+>>>>>>> ef72abf (What the config and the files here tell alone is refused at once, in one line that names the cause)
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,40 @@ def read_root(path: Path) -> yaml.MappingNode | None:
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"cannot read config {path}: {problem}") from None
+<<<<<<< HEAD
     root = parse(text, str(path))
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}: a config is lines of 'key: value', not {describe(root)}")
     return root
+=======
+    root = compose(text, str(path))
+    if root is None:
+        return [], ""
+    if not isinstance(root, yaml.MappingNode):
+        what = "a list" if isinstance(root, yaml.SequenceNode) else "a text"
+        raise ConfigError(f"{path}: a config is lines of 'key: value', not {what}")
+    base = ""
+    rest = []
+    for name, node in root.value:
+        if isinstance(name, yaml.ScalarNode) and name.value == "base":
+            if not isinstance(node, yaml.ScalarNode) or not node.value:
+                raise ConfigError(f"{at(str(path), node)}: base takes the path of another config")
+            base = node.value
+        else:
+            rest.append((name, node))
+    found = list(flatten(yaml.MappingNode(root.tag, rest), Config, (), str(path)))
+    refuse_twice(found)
+    return found, base
+
+
+def refuse_twice(settings: list[Setting]) -> None:
+    """`clients.count: 3` and `clients: {count: 3}` mean the same key."""
+    seen: dict[str, str] = {}
+    for setting in settings:
+        if setting.name in seen:
+            raise ConfigError(f"{setting.origin}: {setting.name} is set twice, first at {seen[setting.name]}; keep one")
+        seen[setting.name] = setting.origin
+>>>>>>> ef72abf (What the config and the files here tell alone is refused at once, in one line that names the cause)
 
 
 def is_named(node: yaml.Node, name: str) -> bool:
@@ -132,11 +167,21 @@ def flatten(
     """The settings of a section, which is of some `kind`."""
     known = children(kind)
     for name, child in pairs(node, path, source):
+<<<<<<< HEAD
         here = (*path, name)
         if name not in known:
             with where(at(source, child)):
                 find(config, here)
         yield from settings(child, config, known[name], here, source)
+=======
+        here = (*path, *path_of(name)) if "." in name else (*path, name)  # clients.count: 3, as on the command line
+        if name in known:
+            yield from settings(child, known[name], here, source)
+            continue
+        with where(at(source, child)):
+            key = find(here)
+        yield from settings(child, key, here, source)
+>>>>>>> ef72abf (What the config and the files here tell alone is refused at once, in one line that names the cause)
 
 
 def settings(
@@ -200,8 +245,13 @@ def describe(node: yaml.Node | None) -> str:
     if is_null(node):
         return "nothing"
     if isinstance(node, yaml.ScalarNode):
-        return repr(node.value)
+        return shortened(node.value)
     return "a list" if isinstance(node, yaml.SequenceNode) else "a group of keys"
+
+
+def shortened(text: str) -> str:
+    """A value as the user wrote it; of a long one, such as a file's text that is no config, the beginning."""
+    return repr(text if len(text) <= LONGEST else text[:LONGEST] + "…")
 
 
 class where:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import IO
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.files import FORMATS, format_of
 from zorba_ray.tasks.registry import Hub
 
 Table = dict[str, list[str]]  # column → one text per row
-FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".txt")
 FIELD_LIMIT = 1 << 30  # characters; the csv module's own limit is 128 Ki
 
 
@@ -42,10 +42,6 @@ def read_file(source: str, key: str) -> Table:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{key}: cannot read {source}: {str(error).splitlines()[0]}") from None
-
-
-def format_of(path: Path) -> str:
-    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
 
 
 def open_text(path: Path) -> IO[str]:
