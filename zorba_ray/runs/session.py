@@ -33,6 +33,7 @@ from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary, summarise
 from zorba_ray.world.privacy import accountant_of
 from zorba_ray.world.traffic import Wire, traffic_of
+from zorba_ray.world.weights import weights_note
 from zorba_ray.world.world import Fate, World
 
 
@@ -68,6 +69,7 @@ class Session:
         sizes = [block.size for block in prepared.outline.header.blocks]
         wire = Wire(config.clients.count, traffic_of(config), sizes)
         self.world = World(config, prepared.outline.budgets, prepared.outline.samples, wire)
+        self.notes += filter(None, [weights_note(config, prepared.outline.samples, prepared.outline.weights)])
         self._accountant = accountant_of(config)
         if self._accountant is not None:
             self.notes.append(f"privacy: δ = {config.privacy.delta:g}, {self._accountant.assumption}")
