@@ -52,6 +52,8 @@ IMPOSSIBLE = [
     (["clients.alpha=0"], "clients.alpha"),
     (["clients.partition=natural", "task.name=files"], "clients.partition_column"),
     (["zo.mu=0"], "zo.mu"),
+    (["task.prompt=It was"], "never sees the data"),
+    (["task.words=['', great]"], "task.words"),
     (["zo.mu=1e-300"], "moves no float32 weight"),
     (["clients.budgets.classes=[{name: a}]"], "clients.budgets.classes.0.budget"),
     (["clients.budgets.median=8GiB", "clients.budgets.sigma=1e9"], "no sizes of memory"),

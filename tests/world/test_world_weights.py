@@ -68,7 +68,8 @@ def test_divided_by_the_expected_weight_everybody_moves_by_omega(overrides: list
         reports = [Report(int(n), np.eye(10, dtype=np.float32)[n], 1.0, 1, 1, 1.0, 0.0) for n in chosen]
         none = np.zeros(len(chosen), dtype=np.bool_)
         judged = Judged(Chosen(t, 0.0, chosen, none, number, none.astype(np.int64)), [], reports, [], None)
-        made = step_of(config, judged, plan_round(config, t), step, lambda _: active, lambda r: plan_round(config, r), HALF)
+        plan = plan_round(config, t)
+        made = step_of(config, judged, plan, step, lambda _: active, lambda r: plan_round(config, r), HALF)
         assert isinstance(made, SharedStep)
         total += made.coefficients
     assert 0 < share < 0.21

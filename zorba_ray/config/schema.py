@@ -231,8 +231,8 @@ class EvaluationConfig:
     data: str = key("test", "what is evaluated on: the test data, or what task.validation_examples sets aside",
                     ("test", "validation"))
     every: int = key(10, "evaluate on the test data every this many rounds, and after the last")
-    examples: int = key(0, "test examples per evaluation, the same every time: drawn by the seed, from each label (or group, "
-                             "where the test data has them) its share; 0: all")
+    examples: int = key(0, "test examples per evaluation, the same every time: drawn by the seed, from each label (or "
+                             "group, where the test data has them) its share; 0: all")
     batch: int = key(64, "examples in one evaluation batch")
 
 

@@ -25,12 +25,8 @@ from zorba_ray.config.kind import Kind
 
 KEY = re.compile(r"[A-Za-z_][\w.]*(\[\d+\][\w.]*)*")
 CONVERT = {int: IntegerNode, float: FloatNode, bool: BooleanNode, str: str}
-<<<<<<< HEAD
 NULL, MAPPING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
-=======
-NULL = "tag:yaml.org,2002:null"
 LONGEST = 60  # characters of a value that are quoted
->>>>>>> ef72abf (What the config and the files here tell alone is refused at once, in one line that names the cause)
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,9 @@ def read_yaml(path: Path, config: Kind) -> list[Setting]:
     """The settings of a file; what it is based on (`base`) is `config.load.chain`'s."""
     root = read_root(path)
     rest = [(name, node) for name, node in root.value if not is_named(name, "base")] if root else []
-    return list(flatten(yaml.MappingNode(MAPPING, rest), config, config, (), str(path)))
+    found = list(flatten(yaml.MappingNode(MAPPING, rest), config, config, (), str(path)))
+    refuse_twice(found)
+    return found
 
 
 def top_node(path: Path, name: str) -> yaml.Node | None:
@@ -85,30 +83,11 @@ def read_root(path: Path) -> yaml.MappingNode | None:
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"cannot read config {path}: {problem}") from None
-<<<<<<< HEAD
     root = parse(text, str(path))
     if root is not None and not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}: a config is lines of 'key: value', not {describe(root)}")
-    return root
-=======
-    root = compose(text, str(path))
-    if root is None:
-        return [], ""
-    if not isinstance(root, yaml.MappingNode):
         what = "a list" if isinstance(root, yaml.SequenceNode) else "a text"
         raise ConfigError(f"{path}: a config is lines of 'key: value', not {what}")
-    base = ""
-    rest = []
-    for name, node in root.value:
-        if isinstance(name, yaml.ScalarNode) and name.value == "base":
-            if not isinstance(node, yaml.ScalarNode) or not node.value:
-                raise ConfigError(f"{at(str(path), node)}: base takes the path of another config")
-            base = node.value
-        else:
-            rest.append((name, node))
-    found = list(flatten(yaml.MappingNode(root.tag, rest), Config, (), str(path)))
-    refuse_twice(found)
-    return found, base
+    return root
 
 
 def refuse_twice(settings: list[Setting]) -> None:
@@ -118,7 +97,6 @@ def refuse_twice(settings: list[Setting]) -> None:
         if setting.name in seen:
             raise ConfigError(f"{setting.origin}: {setting.name} is set twice, first at {seen[setting.name]}; keep one")
         seen[setting.name] = setting.origin
->>>>>>> ef72abf (What the config and the files here tell alone is refused at once, in one line that names the cause)
 
 
 def is_named(node: yaml.Node, name: str) -> bool:
@@ -167,21 +145,10 @@ def flatten(
     """The settings of a section, which is of some `kind`."""
     known = children(kind)
     for name, child in pairs(node, path, source):
-<<<<<<< HEAD
-        here = (*path, name)
-        if name not in known:
-            with where(at(source, child)):
-                find(config, here)
-        yield from settings(child, config, known[name], here, source)
-=======
         here = (*path, *path_of(name)) if "." in name else (*path, name)  # clients.count: 3, as on the command line
-        if name in known:
-            yield from settings(child, known[name], here, source)
-            continue
         with where(at(source, child)):
-            key = find(here)
-        yield from settings(child, key, here, source)
->>>>>>> ef72abf (What the config and the files here tell alone is refused at once, in one line that names the cause)
+            key = known[name] if name in known else find(config, here)
+        yield from settings(child, config, key, here, source)
 
 
 def settings(

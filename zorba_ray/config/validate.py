@@ -304,6 +304,9 @@ def check_task(task: TaskConfig) -> None:
         fields = [field for _, field, _, _ in string.Formatter().parse(task.prompt) if field is not None]
     except ValueError as error:
         raise ConfigError(f"task.prompt is {task.prompt!r}: {error}; {{column}} is a field, {{{{ a brace") from None
+    require(not task.prompt.strip() or bool(fields), "task.prompt", task.prompt,
+            "made with a column, such as {text}: without one the model never sees the data")
+    require(all(word.strip() for word in task.words), "task.words", task.words, "free of empty words")
     for field in fields if task.text else []:
         require(field in task.text, "task.prompt", task.prompt,
                 f"made of the columns in task.text ({', '.join(task.text)}), and {{{field}}} is not one of them")

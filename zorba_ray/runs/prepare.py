@@ -23,6 +23,7 @@ from zorba_ray.methods import has_gradients
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
 from zorba_ray.model.quantise import few_bits
 from zorba_ray.rounds.host import Host, vectors_sha256
+from zorba_ray.runs.collapse import best_guess
 from zorba_ray.runs.exposure import exposure_of
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.tasks import Batch, Task, evaluation_draw, load_task, make_batch, partition, sample_batch
@@ -105,6 +106,7 @@ def read(config: Config) -> tuple[Base, Outline]:
         exposure=None if task.kind == "language" else exposure_of(
             task.train, task.test, problem.shards, config.clients.partition == "natural"
         ),
+        guess=best_guess(task),
         notes=[*precision_notes(base, model), *frozen_notes(base, model)],
     )
 

@@ -1,7 +1,7 @@
 """What a client weighs in a round's average, on average: its ω = w_n / Σ w only where everybody takes part.
 
-A round divides by the weight of those who came, so a heavy client shares with few others when it comes, and is not there
-when it does not: with two of ten clients a round, uniformly drawn, ω = 0.50 comes to a mean weight of 0.18.
+A round divides by the weight of those who came, so a heavy client shares with few others when it comes, and is not
+there when it does not: with two of ten clients a round, uniformly drawn, ω = 0.50 comes to a mean weight of 0.18.
 Dividing by the *expected* weight instead (`step.normalise=expected`) makes it ω again, and rounds unequally long.
 """
 
