@@ -85,3 +85,9 @@ def test_examples_in_help_hold() -> None:
         command = parse_command(shlex.split(arguments))
         if command.config_path in (None, "opt125m_sst2"):
             checked(load_config(command.config_path, command.overrides, command.more))
+
+
+@pytest.mark.parametrize("argument", ["", " "])
+def test_an_empty_argument_does_not_start_the_default_run(argument: str) -> None:
+    with pytest.raises(ConfigError, match="an empty argument"):
+        parse_command([argument, "rounds=3"])

@@ -269,3 +269,24 @@ def test_bare_names_are_looked_up_in_configs(tmp_path: Path, monkeypatch: pytest
     assert load_config("mine").seed == load_config("mine.yaml").seed == 9
     message = refused(path=Path("nothing"))
     assert "no config file 'nothing'" in message and "mine" in message and "default" in message
+
+
+def test_dotted_keys_in_a_file_mean_what_they_mean_on_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "dotted.yaml"
+    path.write_text("clients.count: 3\nclients:\n  batch: 4\n  budgets.context: 1 MiB\nzo.mu: 0.5\n")
+    config = load_config(path)
+    assert (config.clients.count, config.clients.batch, config.clients.budgets.context, config.zo.mu) == (
+        3, 4, "1 MiB", 0.5,
+    )  # fmt: skip
+    path.write_text("zo:\n  mu: 0.5\nzo.mu: 0.25\n")
+    assert "dotted.yaml:3: zo.mu is set twice, first at" in refused(path=path)
+    path.write_text("zo:\n  mo.mu: 0.5\n")
+    assert "dotted.yaml:2: no key is called 'zo.mo.mu'" in refused(path=path)
+
+
+def test_a_file_that_is_no_config_is_not_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "secret.yaml"
+    path.write_text("root:x:0:0:root:/root:/bin/bash\n" * 40)
+    assert "root:x" not in refused(path=path)
+    path.write_text("rounds: " + "secret " * 100)
+    assert len(refused(path=path)) < 250

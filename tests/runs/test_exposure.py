@@ -61,5 +61,5 @@ def test_the_worst_tenth_is_no_better_than_the_mean_and_within_bounds(clients: i
     rng = np.random.default_rng(seed)
     train, test = examples(rng.integers(0, 4, 200).tolist()), examples(rng.integers(0, 4, 50).tolist())
     shards = np.array_split(rng.permutation(200), clients)
-    found = client_accuracy(exposure_of(train, test, shards, False), bits(rng.integers(0, 2, 40).tolist()))
+    found = client_accuracy(exposure_of(train, test, shards, False), bits(rng.integers(0, 2, 50).tolist()))
     assert found is not None and 0 <= found[1] <= found[0] + 1e-12 <= 1 + 1e-9

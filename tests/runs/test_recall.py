@@ -40,7 +40,8 @@ CONFIGS = st.fixed_dictionaries({
 
 def config_of(chosen: dict[str, Any]) -> Config:
     fleet = "fleet.devices=[{forward: 1, up: 1e3, down: 1e3, latency: 0.1}]"
-    config = load_config(None, [f"clients.count={N}", fleet, *(f"{name}={value}" for name, value in chosen.items())])
+    settings = (f"{name}={value}" for name, value in chosen.items())
+    config = load_config(None, [f"clients.count={N}", "step.weights=equal", fleet, *settings])
     checked(config)
     return config
 

@@ -19,7 +19,8 @@ SMALL = [
 CLOCK = ["fleet.devices=[{forward: 1e9, up: 1e4, down: 1e4, latency: 0.2}]"]
 SLOW = [*CLOCK, "fleet.spread=1", "fleet.jitter=0.5"]
 EVERYTHING = [
-    *SLOW, "participation.clients=4", "participation.choice=samples", "participation.availability=markov",
+    *SLOW, "participation.clients=4", "participation.choice=samples", "step.weights=equal",
+    "participation.availability=markov",
     "participation.up=4", "participation.down=2", "participation.dropout=0.2", "participation.over=0.4",
     "participation.deadline=0.6", "participation.late=keep", "faults.byzantine=0.2", "faults.lie=random",
     "faults.outlier=6", "zo.local_steps=2", "method=decomfl",

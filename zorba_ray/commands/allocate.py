@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
+from zorba_ray.config.files import check_files
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import kind_of
 from zorba_ray.runs.config import load_config
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None, name: str = ALLOCATE.name) -> int:
 
 def allocate(command: Command) -> Done:
     config = load_config(command.config_path, command.overrides, command.more)
+    check_files(config)
     plan, folder = explain(config, instance_of(config), "--frontier" in command.flags)
     return Done({"folder": folder, "plan": plan.to_json()})
 

@@ -100,6 +100,8 @@ def parse_command(argv: Sequence[str], program: Program = RUN) -> Command:
     rest = list(argv)
     while rest:
         argument = rest.pop(0)
+        if not argument.strip():
+            raise ConfigError("an empty argument; is a variable of the shell unset?")
         if argument.startswith("-") and len(argument) > 1:
             name, equals, value = argument.partition("=")
             if name not in known:

@@ -92,7 +92,8 @@ def find_config(name: str | Path) -> Path:
             return candidate
     here = [sorted({p.stem for folder in pair for p in folder.glob("*.yaml")}) for pair in (folders[:2], folders[2:])]
     known = [f"; {where} has {', '.join(names)}" for where, names in zip(FOLDERS, here, strict=True) if names]
-    raise ConfigError(f"no config file {str(name)!r}{''.join(known)}")
+    folder = " (that is a folder)" if path.is_dir() else ""
+    raise ConfigError(f"no config file {str(name)!r}{folder}{''.join(known)}")
 
 
 def is_config(name: str) -> bool:

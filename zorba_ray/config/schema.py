@@ -32,7 +32,7 @@ def section(kind: type, help: str) -> Any:
 class BudgetClass:
     name: str = key("medium", "name of the class, for tables and pictures")
     share: float = key(1.0, "share of the clients in this class; shares are normalised")
-    budget: str = key("24 GiB", "VRAM of one client of this class")
+    budget: str = key("", "VRAM of one client of this class, such as '24 GiB'")
 
 
 THREE_CLASSES = [
@@ -184,6 +184,10 @@ class StepConfig:
     warmup: int = key(0, "rounds of linear warm-up from 0 to η")
     final: float = key(0.0, "what linear and cosine end at, as a share of η")
     weights: str = key("samples", "a client's weight in the average", ("samples", "equal"))
+    normalise: str = key(
+        "participants", "what a sum over a round's clients is divided by: their own weight, or what it is on average",
+        ("participants", "expected"),
+    )
     aggregate: str = key("mean", "how clients' scalars become one", ("mean", "median", "trimmed", "clipped"))
     trim: float = key(0.1, "share of the weight that is cut from each end, for aggregate=trimmed")
     clip_norm: float = key(1.0, "longest vector of a client's scalars, for aggregate=clipped")
@@ -227,13 +231,18 @@ class EvaluationConfig:
     data: str = key("test", "what is evaluated on: the test data, or what task.validation_examples sets aside",
                     ("test", "validation"))
     every: int = key(10, "evaluate on the test data every this many rounds, and after the last")
-    examples: int = key(0, "test examples per evaluation; 0: all")
+    examples: int = key(0, "test examples per evaluation, the same every time: drawn by the seed, from each label (or "
+                             "group, where the test data has them) its share; 0: all")
     batch: int = key(64, "examples in one evaluation batch")
 
 
 @dataclass
 class GuardConfig:
     loss_multiple: float = key(4.0, "stop when the mean loss exceeds this multiple of the first round's")
+    collapse: str = key(
+        "warn", "once an evaluation is no better than one answer for all (the commonest label's accuracy, the labels' "
+        "entropy as loss), and an earlier one was: say so, stop, or nothing", ("warn", "stop", "off"),
+    )
 
 
 @dataclass

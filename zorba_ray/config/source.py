@@ -26,6 +26,7 @@ from zorba_ray.config.kind import Kind
 KEY = re.compile(r"[A-Za-z_][\w.]*(\[\d+\][\w.]*)*")
 CONVERT = {int: IntegerNode, float: FloatNode, bool: BooleanNode, str: str}
 NULL, MAPPING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
+LONGEST = 60  # characters of a value that are quoted
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def read_yaml(path: Path, config: Kind) -> list[Setting]:
     """The settings of a file; what it is based on (`base`) is `config.load.chain`'s."""
     root = read_root(path)
     rest = [(name, node) for name, node in root.value if not is_named(name, "base")] if root else []
-    return list(flatten(yaml.MappingNode(MAPPING, rest), config, config, (), str(path)))
+    found = list(flatten(yaml.MappingNode(MAPPING, rest), config, config, (), str(path)))
+    refuse_twice(found)
+    return found
 
 
 def top_node(path: Path, name: str) -> yaml.Node | None:
@@ -82,8 +85,18 @@ def read_root(path: Path) -> yaml.MappingNode | None:
         raise ConfigError(f"cannot read config {path}: {problem}") from None
     root = parse(text, str(path))
     if root is not None and not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}: a config is lines of 'key: value', not {describe(root)}")
+        what = "a list" if isinstance(root, yaml.SequenceNode) else "a text"
+        raise ConfigError(f"{path}: a config is lines of 'key: value', not {what}")
     return root
+
+
+def refuse_twice(settings: list[Setting]) -> None:
+    """`clients.count: 3` and `clients: {count: 3}` mean the same key."""
+    seen: dict[str, str] = {}
+    for setting in settings:
+        if setting.name in seen:
+            raise ConfigError(f"{setting.origin}: {setting.name} is set twice, first at {seen[setting.name]}; keep one")
+        seen[setting.name] = setting.origin
 
 
 def is_named(node: yaml.Node, name: str) -> bool:
@@ -132,11 +145,10 @@ def flatten(
     """The settings of a section, which is of some `kind`."""
     known = children(kind)
     for name, child in pairs(node, path, source):
-        here = (*path, name)
-        if name not in known:
-            with where(at(source, child)):
-                find(config, here)
-        yield from settings(child, config, known[name], here, source)
+        here = (*path, *path_of(name)) if "." in name else (*path, name)  # clients.count: 3, as on the command line
+        with where(at(source, child)):
+            key = known[name] if name in known else find(config, here)
+        yield from settings(child, config, key, here, source)
 
 
 def settings(
@@ -200,8 +212,13 @@ def describe(node: yaml.Node | None) -> str:
     if is_null(node):
         return "nothing"
     if isinstance(node, yaml.ScalarNode):
-        return repr(node.value)
+        return shortened(node.value)
     return "a list" if isinstance(node, yaml.SequenceNode) else "a group of keys"
+
+
+def shortened(text: str) -> str:
+    """A value as the user wrote it; of a long one, such as a file's text that is no config, the beginning."""
+    return repr(text if len(text) <= LONGEST else text[:LONGEST] + "…")
 
 
 class where:

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import re
 import string
+from statistics import NormalDist
 from typing import Any
 
 from zorba_ray.config.errors import ConfigError
@@ -19,6 +20,8 @@ from zorba_ray.config.units import parse_bytes, parse_clients
 
 # The widths of the noise's counter (zorba_ray.noise): beyond them two directions would share their numbers.
 MOST_SEED, MOST_ROUNDS, MOST_CLIENTS, MOST_DIRECTIONS = 2**64 - 1, 2**24, 2**24 - 2, 2**16
+MOST_LEVELS = 10_000  # of budgets
+LEAST_MU = 1e-8  # a weight of 0.1 in float32 is this far from the next
 MOST_LOCAL_STEPS = 2**12 - 1  # the last of the noise's local steps is kept for the statistics of the allocation
 
 
@@ -61,6 +64,8 @@ def ignored(config: Config) -> list[str]:
                          ("trace_unit", "trace")):
         unused(getattr(world, name) != getattr(default.participation, name) and world.availability != needed,
                f"participation.{name}", f"participation.availability is {world.availability}")
+    unused(world.choice == "samples" and parse_clients(world.clients, clients.count) == clients.count,
+           "participation.choice", "everybody who is available takes part")
     unused(world.late == "keep" and world.deadline == 0 and world.over == 0, "participation.late",
            "without participation.deadline or participation.over nobody is late")
     unused((config.fleet.spread > 0 or config.fleet.jitter > 0) and not config.fleet.devices, "fleet.spread",
@@ -169,7 +174,8 @@ def check_world(config: Config) -> None:
         at_least(0, **{f"fleet.devices.{i}.{name}": getattr(device, name)
                        for name in ("backward", "up", "down", "latency")})
     at_least(0, fleet__spread=fleet.spread, fleet__jitter=fleet.jitter)
-    at_least(1, faults__min_clients=faults.min_clients)
+    require(1 <= faults.min_clients <= config.clients.count, "faults.min_clients", faults.min_clients,
+            f"from 1 to clients.count, which is {config.clients.count}")
     at_least(0, faults__outlier=faults.outlier)
     require(0 <= faults.byzantine <= 1, "faults.byzantine", faults.byzantine, "a share of the clients, from 0 to 1")
     check_shared_world(config)
@@ -179,6 +185,7 @@ def check_shared_world(config: Config) -> None:
     """Robust averages and privacy, whatever the method; what a method can bear of them is `methods.fit`'s."""
     step, privacy = config.step, config.privacy
     require(0 <= step.trim < 0.5, "step.trim", step.trim, "a share from 0 to less than a half: it is cut at both ends")
+    check_weights(config)
     positive(step__clip_norm=step.clip_norm, privacy__clip=privacy.clip)
     at_least(0, privacy__noise=privacy.noise)
     require(0 < privacy.delta < 1, "privacy.delta", privacy.delta, "a probability between 0 and 1")
@@ -197,6 +204,31 @@ def check_shared_world(config: Config) -> None:
                               "of others")
 
 
+def check_weights(config: Config) -> None:
+    """Numbers of samples count once, and a step is divided by an expected weight only where one is known."""
+    participation, step = config.participation, config.step
+    drawn = parse_clients(participation.clients, config.clients.count) < config.clients.count
+    if drawn and participation.choice == "samples" and step.weights == "samples":
+        raise ConfigError("participation.choice=samples and step.weights=samples count the numbers of samples twice: "
+                          "set step.weights=equal, or participation.choice=uniform")
+    if step.normalise != "expected":
+        return
+    unknown = {
+        f"method={config.method}": config.method not in COMPARABLE,
+        "zo.shared=false": not config.zo.shared,
+        f"step.aggregate={step.aggregate}": step.aggregate != "mean",
+        "privacy.noise": config.privacy.noise > 0,  # which divides by an expected number already
+        "participation.choice=samples": participation.choice == "samples",
+        "participation.availability=trace": participation.availability == "trace",
+        "participation.deadline": participation.deadline > 0,
+        "participation.over": participation.over > 0,
+        "participation.late=keep": participation.late == "keep",
+    }
+    for name in [name for name, used in unknown.items() if used]:
+        raise ConfigError(f"step.normalise=expected does not work with {name}: it divides a mean of scalars of shared "
+                          f"directions by a weight that is known beforehand")
+
+
 def check_budgets(budgets: BudgetsConfig, clients: int) -> None:
     here = "clients.budgets"
     given = [name for name in ("classes", "explicit", "median") if getattr(budgets, name)]
@@ -206,6 +238,8 @@ def check_budgets(budgets: BudgetsConfig, clients: int) -> None:
         raise ConfigError(f"{here} {what}; it takes one of classes, explicit and median{drop}")
     for i, each in enumerate(budgets.classes):
         positive(**{f"{here}.classes.{i}.share": each.share})
+        require(bool(each.budget), f"{here}.classes.{i}.budget", "",
+                "the VRAM of one client of this class, such as 24 GiB")
         check_size(each.budget, f"{here}.classes.{i}.budget")
         require(bool(each.name), f"{here}.classes.{i}.name", each.name, "a name")
     names = [each.name for each in budgets.classes]
@@ -219,7 +253,18 @@ def check_budgets(budgets: BudgetsConfig, clients: int) -> None:
         check_size(budgets.median, f"{here}.median")
     check_size(budgets.context, f"{here}.context", least=0)
     positive(**{f"{here}.sigma": budgets.sigma})
-    at_least(1, **{f"{here}.levels": budgets.levels})
+    require(1 <= budgets.levels <= MOST_LEVELS, f"{here}.levels", budgets.levels, f"from 1 to {MOST_LEVELS}")
+    if budgets.median:
+        check_spread(budgets)
+
+
+def check_spread(budgets: BudgetsConfig) -> None:
+    """The levels of the distribution are sizes: from a byte up to what an integer of 64 bits holds."""
+    middle = math.log(parse_bytes(budgets.median))
+    reach = NormalDist().inv_cdf(1 - 0.5 / budgets.levels)  # of the outermost levels, in deviations
+    most = min(middle, math.log(2**62) - middle) / reach if reach > 0 else math.inf
+    require(budgets.sigma <= most, "clients.budgets.sigma", budgets.sigma,
+            f"at most {most:.3g}, or the {budgets.levels} levels around {budgets.median} are no sizes of memory")
 
 
 def check_size(size: str, name: str, least: int = 1) -> None:
@@ -259,6 +304,9 @@ def check_task(task: TaskConfig) -> None:
         fields = [field for _, field, _, _ in string.Formatter().parse(task.prompt) if field is not None]
     except ValueError as error:
         raise ConfigError(f"task.prompt is {task.prompt!r}: {error}; {{column}} is a field, {{{{ a brace") from None
+    require(not task.prompt.strip() or bool(fields), "task.prompt", task.prompt,
+            "made with a column, such as {text}: without one the model never sees the data")
+    require(all(word.strip() for word in task.words), "task.words", task.words, "free of empty words")
     for field in fields if task.text else []:
         require(field in task.text, "task.prompt", task.prompt,
                 f"made of the columns in task.text ({', '.join(task.text)}), and {{{field}}} is not one of them")
@@ -267,7 +315,8 @@ def check_task(task: TaskConfig) -> None:
 def check_method(config: Config) -> None:
     zo, step = config.zo, config.step
     require(1 <= zo.directions <= MOST_DIRECTIONS, "zo.directions", zo.directions, f"from 1 to {MOST_DIRECTIONS}")
-    positive(zo__mu=zo.mu)
+    require(zo.mu >= LEAST_MU, "zo.mu", zo.mu,
+            f"{LEAST_MU:g} or more (1e-3 is usual): a smaller one moves no float32 weight")
     require(1 <= zo.local_steps <= MOST_LOCAL_STEPS, "zo.local_steps", zo.local_steps, f"from 1 to {MOST_LOCAL_STEPS}")
     at_least(0, step__lr=step.lr, step__warmup=step.warmup)
     require(step.warmup <= config.rounds, "step.warmup", step.warmup, f"at most rounds, which is {config.rounds}")

@@ -47,6 +47,7 @@ class Domain(IntEnum):
     POOL = 10
     PRIVACY = 11
     WORLD = 12
+    EVALUATION = 13
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,11 @@ def exposure_of(train: Examples, test: Examples, shards: Sequence[NDArray[np.int
 def client_accuracy(exposure: Exposure, right: bytes) -> tuple[float, float] | None:
     """Mean over the clients, and over the tenth of them with the lowest accuracy (at least one); None without any.
 
-    `right` has a byte for each test example that was evaluated, 1 where the answer was right. Strata of which none was
-    evaluated are left out like those without test examples.
+    `right` has a byte for each test example, 1 where the answer was right.
     """
     answers = np.frombuffer(right, dtype=np.uint8)
-    strata, count = exposure.strata[: len(answers)], exposure.shares.shape[1]
+    assert len(answers) == len(exposure.strata), f"{len(answers)} answers to {len(exposure.strata)} test examples"
+    strata, count = exposure.strata, exposure.shares.shape[1]
     seen = np.bincount(strata, minlength=count).astype(np.float64)
     hits = np.bincount(strata, weights=answers, minlength=count)
     accuracy = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)

@@ -23,9 +23,10 @@ from zorba_ray.methods import has_gradients
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
 from zorba_ray.model.quantise import few_bits
 from zorba_ray.rounds.host import Host, vectors_sha256
+from zorba_ray.runs.collapse import best_guess
 from zorba_ray.runs.exposure import exposure_of
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
-from zorba_ray.tasks import Batch, Task, load_task, make_batch, partition, sample_batch
+from zorba_ray.tasks import Batch, Task, evaluation_draw, load_task, make_batch, partition, sample_batch
 
 PRECISION_DIRECTIONS = 8  # enough to see whether scalars survive few bits
 
@@ -65,6 +66,7 @@ def load_problem(config: Config) -> Problem:
     """Task, model, shards, budgets and the instance that they make."""
     column, evaluated = config.clients.partition_column, config.evaluation.data
     task = load_task(config.task, config.model, config.seed, column, evaluated)
+    task = replace(task, test=evaluation_draw(task.test, config.evaluation.examples, config.seed))
     model = load_base_model(config, task)
     shards = partition(task.train.labels, task.train.groups, config.clients, config.seed)
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)
@@ -93,7 +95,6 @@ def read(config: Config) -> tuple[Base, Outline]:
         blocks=tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks),
     )
     base = Base(config, header, model.spec, export_weights(model), model.flops, task, problem.shards)
-    available = len(task.test.labels)
     return base, Outline(
         header=header,
         instance=problem.instance,
@@ -101,10 +102,11 @@ def read(config: Config) -> tuple[Base, Outline]:
         weights=problem.weights,
         samples=np.array([len(shard) for shard in problem.shards], dtype=np.float64),
         columns=model.columns,
-        test_examples=min(available, config.evaluation.examples or available),
+        test_examples=len(task.test),
         exposure=None if task.kind == "language" else exposure_of(
             task.train, task.test, problem.shards, config.clients.partition == "natural"
         ),
+        guess=best_guess(task),
         notes=[*precision_notes(base, model), *frozen_notes(base, model)],
     )
 

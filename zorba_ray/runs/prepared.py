@@ -32,6 +32,7 @@ class Outline:
     columns: list[int | None]  # of the model's stages
     test_examples: int
     exposure: Exposure | None  # of clients to kinds of test data; None for language modelling
+    guess: tuple[float, float] | None  # accuracy and loss of the best single answer to all test examples
     notes: list[str]  # what the user should know before the first round
 
 

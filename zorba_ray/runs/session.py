@@ -23,6 +23,7 @@ from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import FOLDER, RecordWriter, table, truncate
 from zorba_ray.rounds.allocator import Allocated
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, evaluated_after, train
+from zorba_ray.runs.collapse import Collapse
 from zorba_ray.runs.exposure import client_accuracy
 from zorba_ray.runs.folder import CONFIG, LEDGER, refuse_used_folder
 from zorba_ray.runs.plans import store
@@ -33,6 +34,7 @@ from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary, summarise
 from zorba_ray.world.privacy import accountant_of
 from zorba_ray.world.traffic import Wire, traffic_of
+from zorba_ray.world.weights import weights_note
 from zorba_ray.world.world import Fate, World
 
 
@@ -65,9 +67,13 @@ class Session:
         records = table(folder)
         self._evaluated = frozenset(rounds_of(records, "evaluation"))
         self.target = Target(config.stop, records)
+        self._collapse = Collapse(config.guard.collapse, prepared.outline.guess)
+        for row in records.filter(pc.equal(records["kind"], "evaluation")).to_pylist():
+            self._collapse.recall(row["accuracy"], row["loss"], row["examples"])
         sizes = [block.size for block in prepared.outline.header.blocks]
         wire = Wire(config.clients.count, traffic_of(config), sizes)
         self.world = World(config, prepared.outline.budgets, prepared.outline.samples, wire)
+        self.notes += filter(None, [weights_note(config, prepared.outline.samples, prepared.outline.weights)])
         self._accountant = accountant_of(config)
         if self._accountant is not None:
             self.notes.append(f"privacy: δ = {config.privacy.delta:g}, {self._accountant.assumption}")
@@ -103,6 +109,9 @@ class Session:
                 yield from describe(event.plan)
             elif isinstance(event, Evaluated):
                 yield self._evaluation(event)
+                if said := self._collapse.seen(event.rounds, event.accuracy, event.loss, event.examples):
+                    self.notes.append(said)
+                    yield said
             else:
                 self.steps.append(event.step)
                 record, clients = self._records(event, time.perf_counter() - started)

@@ -30,6 +30,12 @@ class Examples:
     def __getitem__(self, i: int) -> NDArray[np.int32]:
         return self.tokens[self.offsets[i] : self.offsets[i + 1]]
 
+    def take(self, index: NDArray[np.int64]) -> Examples:
+        tokens = [self[int(i)] for i in index]
+        offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])]).astype(np.int64)
+        groups = None if self.groups is None else self.groups[index]
+        return Examples(np.concatenate(tokens), offsets, self.labels[index], groups)
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         return np.diff(self.offsets)

@@ -90,12 +90,16 @@ def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], 
         parts = [Rows({"text": reviews.texts}, reviews.labels, None) for reviews in made]
         return (parts[0], parts[1]), known.classes
     train = read(config.train, known.hub, "train", config.name)
+    if not any(train.values()):
+        raise ConfigError(f"task.train: {config.train or config.name} has no rows")
     if config.test or (known.hub is not None and not config.train):
         test = read(config.test, known.hub, "test", config.name)
     else:
         train, test = divide(train, known, config)
     if config.name == "files":
         classes = observed_classes(train, config.label)
+        if len(classes) == 1:
+            raise ConfigError(f"task.train: every row has the label {classes[0]!r}; a task has two labels or more")
     else:
         classes = tuple(str(c) for c in range(len(known.classes)))
     found = (

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import IO
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.files import FORMATS, format_of
 from zorba_ray.tasks.registry import Hub
 
 Table = dict[str, list[str]]  # column → one text per row
-FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".txt")
 FIELD_LIMIT = 1 << 30  # characters; the csv module's own limit is 128 Ki
 
 
@@ -44,10 +44,6 @@ def read_file(source: str, key: str) -> Table:
         raise ConfigError(f"{key}: cannot read {source}: {str(error).splitlines()[0]}") from None
 
 
-def format_of(path: Path) -> str:
-    return path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-
-
 def open_text(path: Path) -> IO[str]:
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8", newline="")
@@ -58,6 +54,7 @@ def read_delimited(file: IO[str], kind: str) -> Iterator[dict[str, str]]:
     csv.field_size_limit(FIELD_LIMIT)
     reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if kind == ".tsv" else csv.reader(file)
     header = next(reader, [])
+    refuse_twice(header)
     for row in reader:
         if len(row) == len(header):
             yield dict(zip(header, row, strict=True))
@@ -68,10 +65,27 @@ def read_delimited(file: IO[str], kind: str) -> Iterator[dict[str, str]]:
 def read_json(file: IO[str]) -> Iterator[dict[str, str]]:
     for number, line in enumerate(file, start=1):
         if line.strip():
-            row = json.loads(line)
+            try:
+                row = json.loads(line, object_pairs_hook=once_each)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"line {number} is not JSON: {error.msg} (column {error.colno})") from None
             if not isinstance(row, dict):
                 raise ValueError(f"line {number} is not an object of columns")
+            nested = next((name for name, value in row.items() if isinstance(value, dict | list)), None)
+            if nested is not None:
+                raise ValueError(f"line {number}: column {nested!r} is nested; each column holds a text or a number")
             yield {str(name): as_text(value) for name, value in row.items()}
+
+
+def refuse_twice(names: list[str]) -> None:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"two columns are called {repeated!r}")
+
+
+def once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    refuse_twice([name for name, _ in pairs])
+    return dict(pairs)
 
 
 def read_parquet(path: Path) -> Table:

@@ -18,11 +18,16 @@ def wanted(section: ParticipationConfig, count: int) -> int:
     return max(1, round(parse_clients(section.clients, count)))
 
 
+def reachable(section: ParticipationConfig) -> float:
+    """The share of the time for which a client is available; 1 for a trace, which is not known beforehand."""
+    known = {"random": section.available, "markov": section.up / (section.up + section.down)}
+    return known.get(section.availability, 1.0)
+
+
 def typical(config: Config) -> int:
     """Clients that a round's step is made of on average: what the allocation's bound is told. 0 stands for all."""
     section, count = config.participation, config.clients.count
-    available = {"random": section.available, "markov": section.up / (section.up + section.down)}
-    present = count * available.get(section.availability, 1.0)
+    present = count * reachable(section)
     limit = float(wanted(section, count))
     reporting = min(limit * (1 + section.over), present) * (1 - section.dropout)
     number = max(1, round(min(limit, reporting)))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zorba_ray.config.schema import Config
 from zorba_ray.messages import CombinedStep, PrivateStep, Report, RoundPlan, SharedStep, Step, no_step
 from zorba_ray.world.privacy import private_average
+from zorba_ray.world.weights import expected_share
 from zorba_ray.world.world import Judged
 
 Floats = NDArray[np.float64]
@@ -31,7 +32,7 @@ def step_of(
     `active_in` gives a round's a [N, L], `plan_of` its plan. Part k of a combined step has the share
     `Σ_{n∈k∩A_l} w_n / Σ_{all n∈A_l} w_n` of block l, A_l being that of each report's own round.
     """
-    active = active_in(plan.round)
+    active, expected = active_in(plan.round), config.step.normalise == "expected"
     if config.privacy.noise > 0:
         scalars = plan.local_steps * plan.directions
         c = private_average(config, plan.round, judged.counted, active, scalars)
@@ -39,7 +40,8 @@ def step_of(
     if not judged.arrived and not judged.counted:
         return no_step(plan.round, plan.lr, active.shape[1])
     if not judged.arrived:
-        return make(plan, judged.counted, active, weights)
+        step = make(plan, judged.counted, active, weights)
+        return rescaled(step, judged, active, weights, expected_share(config)) if expected else step
     groups: dict[int, list[Report]] = {}
     for late in judged.arrived:
         groups.setdefault(late.round, []).append(late.report)
@@ -61,3 +63,15 @@ def step_of(
     whole = np.add.accumulate(sums, axis=0)[-1]
     shares = np.divide(sums, whole, out=np.zeros_like(sums), where=whole > 0)
     return CombinedStep(plan.round, plan.lr, tuple(parts), shares)
+
+
+def rescaled(step: Step, judged: Judged, active: NDArray[np.bool_], weights: Floats, share: float) -> Step:
+    """The mean over who came, made a sum divided by what its weight is on average: `share` of a block's whole weight.
+
+    Every client's mean weight is then its ω, and a round in which few come moves less.
+    """
+    assert isinstance(step, SharedStep), "only scalars of shared directions are divided by an expected weight"
+    members = [report.client for report in judged.counted]
+    came, whole = weights[members] @ active[members], share * (weights @ active)
+    factor = np.divide(came, whole, out=np.zeros_like(came), where=whole > 0)
+    return replace(step, coefficients=(step.coefficients * factor[:, None]).astype(np.float32))
