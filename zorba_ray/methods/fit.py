@@ -50,6 +50,8 @@ def check_scalars(config: Config, method: ZeroOrder) -> None:
     if step.aggregate != "mean":
         refuse(f"step.aggregate={step.aggregate}", "comparable", True,
                "clients' scalars belong to different directions and cannot be compared")
+    if step.normalise == "expected":
+        refuse("step.normalise=expected", "comparable", True, "it divides a mean of scalars of shared directions")
     if config.faults.outlier > 0:
         refuse("faults.outlier", "comparable", False, "clients do not send scalars that can be compared")
     if config.participation.late == "keep":

@@ -76,7 +76,7 @@ def expected_share(config: Config) -> float:
 def binomial(count: int, chance: float) -> Floats:
     """P(k of `count`), k = 0 … count."""
     if chance >= 1:
-        return np.eye(count + 1)[count]
+        return np.asarray(np.eye(count + 1)[count])
     k = np.arange(count + 1)
     factorial = np.array([math.lgamma(i + 1) for i in range(count + 1)])
     logs = factorial[count] - factorial - factorial[::-1] + k * math.log(chance) + (count - k) * math.log1p(-chance)
