@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from zorba_ray.rounds.plan import plan_round
 from zorba_ray.runs.config import checked, load_config
 from zorba_ray.world.budgets import client_budgets
 from zorba_ray.world.step import step_of
-from zorba_ray.world.traffic import Wire, protocol_of
+from zorba_ray.world.traffic import Wire, traffic_of
 from zorba_ray.world.world import Judged, World
 
 N, L, ROUNDS = 7, 3, 8
@@ -45,7 +46,7 @@ def config_of(chosen: dict[str, Any]) -> Config:
 
 
 def world_of(config: Config) -> World:
-    wire = Wire(N, protocol_of(config), [10] * L)
+    wire = Wire(N, traffic_of(config), [10] * L)
     return World(config, client_budgets(config.clients, config.seed), np.arange(1.0, N + 1), wire)
 
 
@@ -62,7 +63,9 @@ def live(config: Config, world: World, rounds: range, active: np.ndarray) -> lis
         chosen = world.begin(t)
         judged = world.judge(chosen, [report(config, t, n) for n in chosen.reporting])
         plan = plan_round(config, t, chosen.reporting)
-        step = step_of(config, judged, plan, METHODS["zorba"].step, lambda _: active, np.arange(1.0, N + 1))
+        weights = np.arange(1.0, N + 1)
+        plan_of = partial(plan_round, config)
+        step = step_of(config, judged, plan, METHODS["zorba"].step, lambda _: active, plan_of, weights)
         world.end(judged, step)
         done.append((judged, step))
     return done
