@@ -14,6 +14,7 @@ from zorba_ray.engine.materialise import Showing
 from zorba_ray.engine.precision import precision_warning, scalar_correlation
 from zorba_ray.model import HeadSpec, ModelSpec, from_module, load_model
 from zorba_ray.model.batch import Batch
+from zorba_ray.model.packing import onednn_takes_float_bias
 from zorba_ray.noise import Direction, combine
 
 LOW = with_keys(precision="bfloat16")
@@ -114,7 +115,8 @@ def test_packed_matrices_change_no_bit(precision: str) -> None:
     module = tf.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
     keys, head = with_keys(precision=precision), HeadSpec("words", (7, 11))
     model = from_module(module, ModelSpec("AutoModelForCausalLM", {}, "sdpa", "", keys, head, 0))
-    assert len(model.blocks[0].packed) == 6
+    packs = precision == "float32" or onednn_takes_float_bias()  # older CPUs multiply bfloat16 in another way
+    assert len(model.blocks[0].packed) == 6 * packs
     paths = ((((Direction(0, 0, 0), 1e-2),),) * 2, (CLEAN, CLEAN))
     works = [Work(make_batch(4, 8, seed), paths) for seed in range(4)]
     works.append(Work(make_batch(3, 5, 9), paths))  # other rows than most
@@ -123,7 +125,7 @@ def test_packed_matrices_change_no_bit(precision: str) -> None:
         lambda layer, _: shown.append(layer.fc1.packed is not None)
     )
     together = evaluate(model, works, "gaussian", 1 << 30)
-    assert any(shown), "packing was used"
+    assert any(shown) == packs, "packing was used where it can be"
     shown.clear()
     alone = [evaluate(model, [work], "gaussian", 1 << 30)[0] for work in works]
     assert not any(shown)

@@ -252,8 +252,7 @@ def test_memory_for_gradients_holds_the_real_peak(family: str) -> None:
         real = weights + state + peak_bytes(train)
         predicted = float(memory.of(active))
         assert real <= 1.02 * predicted, row
-        if all(row):
-            assert real >= 0.75 * predicted
+        assert real >= (0.75 if all(row) else 0.55) * predicted, row
 
 
 def test_a_step_travels_with_its_tensors(tmp_path: Path) -> None:

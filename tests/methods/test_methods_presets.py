@@ -39,11 +39,6 @@ def test_a_preset_holds_only_keys_of_its_method_and_trains(path: Path, tmp_path:
     assert len(rounds) == 2 and all(math.isfinite(each.loss) and each.step_norm > 0 for each in rounds)
 
 
-def test_presets_differ_in_what_they_do() -> None:
-    configs = [load_config(path.stem) for path in ZEROTH]
-    assert len({repr(config) for config in configs}) == len(ZEROTH)
-
-
 def example() -> str:
     """The Python of docs/methods.md."""
     text = (ROOT / "docs" / "methods.md").read_text()

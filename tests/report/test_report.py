@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zorba_ray import report as command
 from zorba_ray.config.errors import ConfigError
@@ -167,10 +169,18 @@ def test_rows_of_an_image_are_shares_of_clients() -> None:
 
 def test_block_names_are_thinned_where_they_are_tight() -> None:
     assert figures.block_ticks(["stem", "block 0", "head"]) == ([0, 1, 2], ["stem", "block 0", "head"])
-    places, names = figures.block_ticks(["stem", *(f"block {i}" for i in range(24)), "head"])
-    assert names == ["stem", *map(str, range(24)), "head"] or len(names) < 26
-    places, names = figures.block_ticks([f"block {i}" for i in range(200)])
-    assert len(names) < 60 and names[1] == str(places[1])
+
+
+@given(layers=st.integers(1, 400), ends=st.booleans())
+def test_as_many_block_names_as_fit_stand_at_their_places(layers: int, ends: bool) -> None:
+    blocks = [*(["stem"] if ends else []), *(f"block {i}" for i in range(layers)), *(["head"] if ends else [])]
+    places, names = figures.block_ticks(blocks)
+    step = len(blocks) if len(places) == 1 else places[1] - places[0]
+    assert places == list(range(0, len(blocks), step))
+    assert all(blocks[place] in (name, f"block {name}") for place, name in zip(places, names, strict=True))
+    room = max(len(name.removeprefix("block ")) for name in blocks) + 2
+    assert len(names) == len(blocks) or sum(len(name) + 2 for name in names) <= figures.CHARACTERS + room
+    assert step == 1 or room * len(blocks) > (step - 1) * figures.CHARACTERS, "no more are left out than must be"
 
 
 def test_smoothing_keeps_length_and_level_over_gaps() -> None:

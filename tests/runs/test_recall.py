@@ -64,10 +64,9 @@ def live(config: Config, world: World, rounds: range, active: np.ndarray) -> lis
         chosen = world.begin(t, active)
         judged = world.judge(chosen, [report(config, t, n) for n in chosen.reporting])
         plan = plan_round(config, t, chosen.reporting)
-        step = step_of(
-            config, judged, plan, METHODS["zorba"].step, lambda _: active, partial(plan_round, config),
-            np.arange(1.0, N + 1),
-        )  # fmt: skip
+        weights = np.arange(1.0, N + 1)
+        plan_of = partial(plan_round, config)
+        step = step_of(config, judged, plan, METHODS["zorba"].step, lambda _: active, plan_of, weights)
         world.end(judged, step)
         done.append((judged, step))
     return done

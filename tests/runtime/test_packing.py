@@ -69,8 +69,11 @@ def test_a_budget_larger_than_any_gpu_is_refused_as_such():
 
 def test_several_sizes_of_gpu_are_respected():
     slots = pack_clients([60 * GIB, 20 * GIB], [Gpu("a", 24 * GIB), Gpu("b", 80 * GIB)])
-    assert [slot.gpu for slot in slots] == [1, 0] or [slot.gpu for slot in slots] == [1, 1]
-    assert slots[0].gpu == 1
+    assert [(slot.gpu, slot.share) for slot in slots] == [(1, 0.75), (1, 0.25)]  # where it leaves the least room
+    slots = pack_clients([60 * GIB, 22 * GIB], [Gpu("a", 24 * GIB), Gpu("b", 80 * GIB)])
+    assert [slot.gpu for slot in slots] == [1, 0]
+    (slot,) = pack_clients([60 * GIB, 30 * GIB], [Gpu("a", 24 * GIB), Gpu("b", 80 * GIB)])
+    assert (slot.gpu, slot.clients, slot.caps) == (1, (0, 1), (60 * GIB, 30 * GIB))  # one after the other
 
 
 def test_shares_are_rounded_up_to_what_ray_counts():

@@ -130,7 +130,7 @@ def allocation_map(
 def block_ticks(blocks: Sequence[str]) -> tuple[list[int], list[str]]:
     """Places and labels of as many block names as fit; where they are tight, a name's last number stands for it."""
     names = list(blocks)
-    if sum(len(name) + 2 for name in names) > CHARACTERS:
+    if (max(map(len, names)) + 2) * len(names) > CHARACTERS:
         names = [found[0] if (found := re.search(r"\d+$", name)) else name for name in names]
     longest = max(len(name) for name in names) + 2
     step = max(1, math.ceil(longest * len(names) / CHARACTERS))

@@ -1,0 +1,248 @@
+"""Clients on GPUs, on a machine without any: Ray is told of two, PyTorch's answers about them are made up, and the
+products are done on the CPU. Who stands where, under which cap, and what becomes of it, is the real code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import one_ray
+import pytest
+import ray
+import torch
+from runtime.test_equality import config_of, run_in_process
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.messages import Report
+from zorba_ray.records.stream import table
+from zorba_ray.runtime import launch, pool
+from zorba_ray.runtime.client import ClientActor
+from zorba_ray.runtime.packing import Gpu, Slot, Standing
+from zorba_ray.runtime.pool import Member, Pool
+
+MIB = 2**20
+MEMORY, CONTEXT, RESERVED = 40 * MIB, MIB // 2, 3 * MIB
+ROOM = "clients.budgets.classes=[{name: all, budget: 16 MiB}]"  # two clients on a GPU
+
+
+def pretend() -> None:
+    """In a worker: PyTorch sees as many GPUs as Ray gave it, and remembers the caps that it is given."""
+    import ray
+    import torch
+
+    cuda: Any = torch.cuda
+    cuda.caps = []
+    cuda.device_count = lambda: len(ray.get_gpu_ids())
+    cuda.mem_get_info = lambda device=None: (MEMORY - CONTEXT, MEMORY)
+    cuda.get_device_properties = lambda device: SimpleNamespace(total_memory=MEMORY)
+    cuda.set_per_process_memory_fraction = lambda share: cuda.caps.append(share * MEMORY)
+    cuda.max_memory_reserved = lambda: RESERVED
+    cuda.empty_cache = cuda.reset_peak_memory_stats = lambda: None
+
+
+class OnCpu(ClientActor):
+    """Placed on a GPU, at work on a CPU."""
+
+    def __init__(self, threads: int, device: str, caps: dict[int, int], context: int):
+        assert device == "cuda"
+        super().__init__(threads, "cpu", caps, context)
+
+    def seen(self) -> tuple[list[int], list[float]]:
+        """The GPU that it may use, and the caps under which it worked."""
+        import torch
+
+        return ray.get_gpu_ids(), torch.cuda.caps  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def two_gpus() -> Iterator[None]:
+    one_ray.stop()
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+    ray.init(
+        address="local", num_cpus=1, num_gpus=2, include_dashboard=False, log_to_driver=False,
+        logging_level=logging.ERROR, runtime_env={"worker_process_setup_hook": pretend},
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def freed(two_gpus: None) -> Iterator[None]:
+    """Both GPUs are free again afterwards."""
+    yield
+    for name in ray.util.placement_group_table():
+        ray._private.worker.global_worker.core_worker.remove_placement_group(
+            ray.PlacementGroupID(bytes.fromhex(name))
+        )
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("placement", "actors"), [("per_client", 4), ("cohort", 2)])
+def test_a_run_on_gpus_writes_the_ledger_of_one_process(
+    freed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, placement: str, actors: int
+) -> None:
+    monkeypatch.setattr(launch, "ClientActor", OnCpu)
+    config = config_of(ROOM, f"placement={placement}", "rounds=2")
+    from zorba_ray.runtime.driver import Driver
+
+    driver = Driver(config, str(tmp_path / "ray"), resume=False)
+    driver.prepare()
+    members = driver.backend.pool.members
+    assert (driver.placement.kind, driver.placement.device, len(members)) == (placement, "cuda", actors)
+    assert ray.available_resources().get("GPU", 0) == 0, "both are reserved"
+    assert one_ray.finished(driver) == run_in_process(tmp_path / "here", ROOM, "rounds=2")
+    at_gpu: dict[int, set[int]] = {0: set(), 1: set()}
+    for member in members:
+        (gpu,), caps = ray.get(member.actor.seen.remote())
+        assert member.slot.gpu is not None
+        at_gpu[member.slot.gpu].add(gpu)
+        assert caps == pytest.approx([16 * MIB - CONTEXT] * 2 if placement == "per_client" else [])
+    assert sorted(gpu for each in at_gpu.values() for gpu in each) == [0, 1], "a bundle is one GPU, and each its own"
+    rows = [row for row in table(tmp_path / "ray").to_pylist() if row["kind"] == "client"]
+    measured = CONTEXT + RESERVED if placement == "per_client" else None
+    assert {row["measured_bytes"] or None for row in rows} == {measured}
+    for member in members:
+        ray.kill(member.actor)
+
+
+@pytest.mark.ray
+def test_gpus_are_found_with_their_memory_and_what_a_context_takes(freed: None) -> None:
+    node = ray.nodes()[0]["NodeID"]
+    assert launch.discover_gpus() == [Gpu(node, MEMORY, CONTEXT)] * 2
+    told = launch.place_on_gpus(config_of(ROOM, "placement=per_client"), [16 * MIB] * 5, launch.discover_gpus()).reason
+    assert "5 clients take turns in 4 actors, 2 waves" in told and "the CUDA context takes 512 KiB" in told
+
+
+@pytest.mark.ray
+def test_where_clients_do_not_fit_side_by_side_cohorts_are_chosen(freed: None) -> None:
+    placement = launch.place(config_of(ROOM), [16 * MIB] * 5)
+    assert placement.kind == "cohort" and "do not fit side by side" in placement.reason
+    assert [(slot.gpu, slot.share) for slot in placement.slots] == [(0, 1.0), (1, 1.0)]
+
+
+@pytest.mark.ray
+def test_gpus_that_others_hold_or_pytorch_does_not_see_are_one_line(
+    freed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @ray.remote(num_cpus=0, num_gpus=1)
+    class Holder:
+        def here(self) -> None: ...
+
+    gpus = launch.discover_gpus()
+    holder = Holder.remote()
+    ray.get(holder.here.remote())
+    monkeypatch.setattr(launch, "BUSY", 1.0)
+    with pytest.raises(ConfigError, match="all 2 GPUs of the cluster did not come free"):
+        launch.reserve(gpus)
+    with pytest.raises(ConfigError, match=r"the 2 GPUs of node .* did not come free"):
+        launch.discover_gpus()
+    ray.kill(holder)
+    monkeypatch.undo()
+    monkeypatch.setattr(launch, "cluster_nodes", lambda: [
+        {**node, "Resources": {**node["Resources"], "GPU": 1}} for node in ray.nodes()
+    ])  # fmt: skip
+    monkeypatch.setattr(ray, "get", lambda *_, **__: [])
+    with pytest.raises(ConfigError, match="offers 1 GPUs to Ray, but PyTorch sees 0 there"):
+        launch.discover_gpus()
+
+
+class Told:
+    """A host that answers with what it is asked, or has no memory."""
+
+    def __init__(self, full: bool = False):
+        self.full, self.held, self.model = full, [], self
+
+    def hold(self, row: np.ndarray) -> None:
+        self.held.append(row.tolist())
+
+    def probe(self, plan: Any, clients: list[int], active: np.ndarray) -> list[Report]:
+        if self.full:
+            raise torch.OutOfMemoryError
+        return [Report(clients[0], np.ones(2, np.float32), 0.5, 1, 1, 1.0, 1.0)]
+
+
+@pytest.fixture
+def pretending(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """PyTorch's answers made up in this process; the caps that it was given."""
+    caps: list[float] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=MEMORY))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", caps.append)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: RESERVED)
+    return caps
+
+
+def capped(host: Told, offloads: bool = False) -> ClientActor:
+    actor = ClientActor(1, "cpu", {3: 10 * MIB, 4: 2 * MEMORY}, CONTEXT)
+    actor._host, actor._offloads = host, offloads
+    return actor
+
+
+def test_a_client_works_under_its_own_cap_and_says_what_it_took(pretending: list[float]) -> None:
+    host, rows = Told(), np.array([[True, False], [False, True]])
+    for offloads in (False, True):
+        actor = capped(host, offloads)
+        reports = [actor._probe_capped(None, n, row) for n, row in zip((3, 4), rows, strict=True)]  # type: ignore[arg-type]
+        assert [report.client for report in reports] == [3, 4]
+        assert {report.measured_bytes for report in reports} == {CONTEXT + RESERVED}
+    assert pretending == [0.25, 1.0] * 2  # of the GPU; never more than all of it
+    assert host.held == rows.tolist()  # blocks leave the device only where some may
+
+
+def test_a_client_that_does_not_fit_says_so(pretending: list[float]) -> None:
+    report = capped(Told(full=True))._probe_capped(None, 3, np.array([True]))  # type: ignore[arg-type]
+    assert (report.client, report.status) == (3, "out_of_memory")
+
+
+@pytest.fixture
+def lost_node(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Of two nodes one is left; the actors that were killed."""
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    monkeypatch.setattr(pool, "alive_nodes", lambda: {"left"})
+    return killed
+
+
+def members(*slots: Slot) -> list[Member]:
+    return [Member(slot, f"actor of {slot.name}", Standing(1, "lost" if i == 0 else "left"))
+            for i, slot in enumerate(slots)]  # fmt: skip
+
+
+def start(slot: Slot) -> Any:
+    raise AssertionError("nothing can start on a node that is gone")
+
+
+def test_the_others_carry_on_what_a_cohort_on_a_lost_node_left(lost_node: list[Any]) -> None:
+    slots = [Slot(f"cohort-{g}", (), g, 1.0) for g in range(3)]
+    ours = Pool(members(*slots), start, config_of())
+    first = ours.members[0]
+    carrier = ours._replace(first, ray.exceptions.RayActorError())
+    assert carrier.slot.name in ("cohort-1", "cohort-2") and first not in ours.members and len(ours.members) == 2
+    assert "actor of cohort-0" in lost_node
+    assert any(fault.startswith("cohort-0 is gone with its node; 2 actors carry on") for fault in ours.faults)
+    others = {ours._recover(first, first.actor, ray.exceptions.RayActorError()).slot.name for _ in range(2)}
+    assert others == {"cohort-1", "cohort-2"}, "what is left is spread"
+
+
+def test_the_last_cohort_and_a_client_bound_to_a_gpu_stop_the_run_with_one_line(lost_node: list[Any]) -> None:
+    for slot, said in (
+        (Slot("cohort-0", (), 0, 1.0), "the last node with client actors left"),
+        (Slot("client-7", (7,), 0, 0.4, (MIB,)), "the node with the GPU of client-7 left the cluster"),
+    ):
+        ours = Pool(members(slot), start, config_of())
+        with pytest.raises(ConfigError, match=said) as caught:
+            ours._replace(ours.members[0], ray.exceptions.RayActorError())
+        assert "\n" not in str(caught.value)
+
+
+def test_a_client_without_a_gpu_of_its_own_stands_up_on_any_node(lost_node: list[Any]) -> None:
+    ours = Pool(members(Slot("client-7", (7,))), start, config_of())
+    assert not ours._gone(ours.members[0])
+    assert ours._gone(replace(ours.members[0], slot=Slot("client-7", (7,), 0)))
