@@ -56,8 +56,8 @@ def run(
 
     `configs` and `keys` are those of `load_config`; with `resume`, the folder of a run to go on with, only the keys
     that `zorba-ray run --resume` takes. `backend="ray"` uses the Ray that is up in this process and leaves it up, or
-    else connects as `runtime.address` says; `backend="local"` computes everything in this process. `progress=False` shows
-    nothing. Ctrl-C (in a notebook: interrupting the kernel) ends the run after its round, and its result says so.
+    else connects as `runtime.address` says; `backend="local"` computes everything in this process. `progress=False`
+    shows nothing. Ctrl-C (in a notebook: interrupting the kernel) ends the run after its round, and its result says so.
     """
     from zorba_ray.commands.front import conduct
     from zorba_ray.report.display import Display
