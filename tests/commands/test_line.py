@@ -52,7 +52,7 @@ def test_what_is_not_understood_is_refused_with_the_nearest(line: str, said: str
 
 
 def test_a_command_without_keys_takes_one_argument() -> None:
-    program = Program("python -m zorba_ray.report", "Make the report again.", argument="RUN", keys=False)
+    program = Program("python -m zorba_ray.report", "Make the report again.", argument="RUN")
     assert parse_command(["runs/a=b"], program) == Command("runs/a=b")
     with pytest.raises(ConfigError, match="only one RUN"):
         parse_command(["a", "b"], program)

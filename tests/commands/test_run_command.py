@@ -51,7 +51,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> list[str]:
         (["no_such_config"], r"no_such_config"),
         (["--resmue", "x"], r"--resume"),
         (["--resume", "/nowhere"], r"/nowhere has no config\.yaml"),
-        (["--resume", "/nowhere", "rounds=3"], r"keeps its config"),
+        (["--resume", "/nowhere", "zo.mu=3"], r"keeps its config"),
     ],
 )
 def test_wrong_input_is_one_line_that_says_what_to_change(

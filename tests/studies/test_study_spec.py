@@ -24,10 +24,10 @@ def study_of(folder: Path, arguments: tuple[str, ...] = (), **keys: object) -> S
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"seedz": [1]}, "'seedz'; the nearest is 'seeds'"),
-        ({"tuning": {"factor": [1]}}, "'tuning.factor'; the nearest is 'factors'"),
+        ({"seedss": [1]}, "no key is called 'seedss'; the nearest is 'seeds'; keys of a run go under `set`"),
+        ({"tuning": {"factor": [1]}}, "'tuning.factor'; the nearest is 'tuning.factors'"),
         ({"tuning": 3}, "tuning is a group of keys"),
-        ({"arms": [{"name": "one", "preset": []}]}, "'arms.0.preset'; the nearest is 'presets'"),
+        ({"arms": [{"name": "one", "preset": []}]}, "'arms.0.preset'; the nearest is 'arms.0.presets'"),
         ({"arms": []}, "arms is"),
         ({"arms": [{"name": "A b"}, {"name": "a-B"}]}, "would share a folder"),
         ({"arms": [{"name": "?"}]}, "letters or digits"),
@@ -70,7 +70,7 @@ def test_arguments_set_the_study_or_else_every_run(tmp_path: Path) -> None:
     assert (study.seeds, study.tuning.rounds, study.only) == ([4], 2, ["two"])
     (cell,) = cells(study)
     assert (cell.config.rounds, cell.config.zo.mu, cell.config.zo.shared) == (7, 1e-2, False)
-    with pytest.raises(ConfigError, match=r"'tuning\.round'; the nearest is 'rounds'"):
+    with pytest.raises(ConfigError, match=r"'tuning\.round'; the nearest is 'tuning\.rounds'"):
         study_of(tmp_path, ("tuning.round=2",))
 
 

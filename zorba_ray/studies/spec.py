@@ -118,7 +118,11 @@ def find_study(name: str) -> Path:
 def load_study(path: Path, arguments: Sequence[str] = ()) -> Study:
     """The study of a file, read as a run's config is. An argument sets a key of the study where it has that key, else a
     key of every run."""
-    settings = read_yaml(path, Study)
+    try:
+        settings = read_yaml(path, Study)
+    except ConfigError as error:
+        hint = "; keys of a run go under `set` as key=value" if "no key is called" in str(error) else ""
+        raise ConfigError(f"{error}{hint}") from None
     base = top_node(path, "base")  # of the runs; a study itself is based on nothing
     if isinstance(base, yaml.ScalarNode):
         settings.append(Setting(("base",), base.value, str(path)))

@@ -1,0 +1,53 @@
+"""What a dry run says beside what the run then does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from zorba_ray.commands.main import main
+from zorba_ray.runs.config import load_config
+from zorba_ray.runs.simulate import simulate
+
+SMALL = [
+    "clients.count=6", "rounds=4", "clients.batch=4", "zo.directions=2", "allocation.plan=cyclic", "evaluation.every=4",
+    "evaluation.examples=32",
+]  # fmt: skip
+
+
+def estimated(capsys: pytest.CaptureFixture[str], *keys: str) -> dict[str, float]:
+    assert main(["run", "--dry-run", "--local", "--json", *SMALL, *keys]) == 0
+    found: dict[str, float] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.parametrize("keys", [[], ["method=fedavg", "clients.budgets.classes=[{name: all, budget: 64 MiB}]"]])
+def test_bytes_and_operations_come_near_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], keys: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = estimated(capsys, *keys)
+    assert not list(tmp_path.iterdir()), "nothing is written"
+    folder = tmp_path / "run"
+    summary = simulate(load_config(None, [*SMALL, *keys]), folder)
+    assert found["flops"] == pytest.approx(summary.flops + summary.backward_flops, rel=0.3)
+    assert found["bytes_up"] == pytest.approx(summary.bytes_up, rel=0.25)
+    assert found["bytes_down"] == pytest.approx(summary.bytes_down, rel=0.5)  # what comes after the last round is too
+    on_disk = summary.ledger_bytes
+    assert 0.5 * on_disk < found["disk"] < 2 * on_disk + 20_000
+    assert found["seconds"] > 0 and found["host_memory"] > 300 * 2**20
+
+
+def test_what_does_not_fit_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["run", "--dry-run", "--local", "clients.budgets.classes=[{name: tiny, budget: 100 KiB}]"]
+    assert main(line) == 2
+    assert "KiB" in capsys.readouterr().err
+
+
+def test_budgets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    found = estimated(capsys)
+    for use in found["budgets"]:  # type: ignore[attr-defined]
+        assert 0 < use["vram"] <= use["budget"]
+    assert sum(use["clients"] for use in found["budgets"]) == 6  # type: ignore[attr-defined]
