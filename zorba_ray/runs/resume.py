@@ -10,7 +10,7 @@ from typing import Any
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config
+from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config, write_whole
 
 FREE = ("placement", "rounds", "runtime", "stop", "out")  # what may differ: where it computes, and for how long
 
@@ -74,6 +74,4 @@ def keep_config(config: Config, folder: Path) -> None:
     stored = stored_config(folder)
     if (stored.rounds, stored.stop) != (config.rounds, config.stop):
         longer = dataclasses.replace(stored, rounds=config.rounds, stop=config.stop)
-        temporary = folder / f".{CONFIG}.tmp"
-        temporary.write_text(to_yaml(longer), encoding="utf-8")
-        temporary.replace(folder / CONFIG)
+        write_whole(folder / CONFIG, to_yaml(longer))

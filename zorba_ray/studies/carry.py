@@ -11,7 +11,10 @@ from pathlib import Path
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 
-KEPT = ("config.yaml", "allocation*.json", "statistics*.json", "ledger.jsonl", "summary.json", "records/*.parquet")
+KEPT = (
+    "config.yaml", "bound.json", "method_file.py", "allocation*.json", "statistics*.json", "probes*.json",
+    "ledger.jsonl", "summary.json", "records/*.parquet",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
