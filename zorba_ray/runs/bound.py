@@ -1,8 +1,8 @@
 """bound.json: what of the config decides a ledger's bytes, as it was when the ledger was begun, and tied to it.
 
-A run that goes on must not be another run: its config.yaml is a text file that anybody may edit. So the values that count
-lie beside the ledger a second time, sealed with the ledger's first seal. A user's method file decides bytes by its text:
-that is kept, and its SHA-256 bound.
+A run that goes on must not be another run: its config.yaml is a text file that anybody may edit. So the values that
+count lie beside the ledger a second time, sealed with the ledger's first seal. A user's method file decides bytes by
+its text: that is kept, and its SHA-256 bound.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
@@ -21,11 +20,7 @@ from zorba_ray.runs.lock import Held, Lock
 CONFIG, ALLOCATION, LEDGER = "config.yaml", "allocation.json", "ledger.jsonl"
 STATISTICS = "statistics{}.json"
 PROBES = "probes{}.json"
-
-
-def folder_name(config: Config) -> Path:
-    """Where a new run goes: `out`, or runs/NAME-TIME."""
-    return Path(config.out) if config.out else Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+PLANNED = "allocation*.json", "statistics*.json", "probes*.json"  # of all plans
 
 
 def make_folder(config: Config, wanted: Path) -> Path:
@@ -75,12 +70,17 @@ class Claim:
 
     def abandon(self) -> None:
         """Leave. Where nothing was begun, the folder goes too: a mistake in the config leaves no trace."""
-        begun = (self.folder / LEDGER).exists()
-        if not begun:
-            (self.folder / CONFIG).unlink(missing_ok=True)
+        if not (self.folder / LEDGER).exists():
+            for path in [self.folder / CONFIG, *plan_files(self.folder)]:
+                path.unlink(missing_ok=True)
         self.release()
-        if not begun and not any(self.folder.iterdir()):
+        with suppress(OSError):  # something else lies there, or it is gone already
             self.folder.rmdir()
+
+
+def claim_folder(config: Config, folder: Path, resume: bool) -> Claim:
+    """This process's own folder, to begin a run in or to go on with one; the first thing that a run does."""
+    return claim_again(folder) if resume else claim_new(config, folder)
 
 
 def claim_new(config: Config, wanted: Path) -> Claim:
@@ -101,6 +101,8 @@ def claim_new(config: Config, wanted: Path) -> Claim:
         claim = Claim(folder, lock)
         try:
             refuse_used_folder(folder)
+            for path in plan_files(folder):  # of a run that died before its ledger began
+                path.unlink()
             write_whole(folder / CONFIG, to_yaml(config))
         except BaseException:
             claim.release()
@@ -117,6 +119,11 @@ def claim_again(folder: Path) -> Claim:
         return Claim(folder, Lock(folder))
     except OSError as error:
         raise cannot_write(folder, error) from None
+
+
+def plan_files(folder: Path) -> list[Path]:
+    """Plans and what belongs to them."""
+    return [path for name in PLANNED for path in folder.glob(name)]
 
 
 def refuse_used_folder(folder: Path) -> None:

@@ -33,8 +33,8 @@ class Lock:
         if holder and holder["host"] != platform.node():
             self._file.close()
             raise Held(
-                f"{folder} is in use by process {holder['pid']} on {holder['host']} since {holder['since']}, which "
-                f"cannot be asked from {platform.node()}; if that process is gone, delete {self.path} and try again"
+                f"{folder} is in use by {described(holder)}, which cannot be asked from {platform.node()}; if that "
+                f"process is gone, delete {self.path} and try again"
             )
         self._file.truncate(0)
         self._file.seek(0)
@@ -50,6 +50,15 @@ class Lock:
             self._file.close()
 
 
+def refuse_held(folder: Path) -> None:
+    """One line where somebody writes to the folder now; who goes on to write there takes the lock itself."""
+    Lock(folder).release()
+
+
+def described(holder: dict[str, str]) -> str:
+    return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+
+
 def _open(path: Path) -> IO[str]:
     """The file at `path`, locked for us alone. One that was released between our opening and locking it is no longer
     the one at `path`: try again."""
@@ -60,7 +69,7 @@ def _open(path: Path) -> IO[str]:
         except BlockingIOError:
             holder = _holder(file)
             file.close()
-            who = f"process {holder['pid']} on {holder['host']} since {holder['since']}" if holder else "another process"
+            who = described(holder) if holder else "another process"
             raise Held(f"{path.parent} is in use by {who}; wait until it ends, or stop it") from None
         if _lies_at(path, file):
             return file

@@ -1,4 +1,4 @@
-"""What the records tell a run that goes on, read part by part: client records are many, and of them little is wanted."""
+"""What the records tell a run that goes on, read part by part: of the many client records little is wanted."""
 
 from __future__ import annotations
 

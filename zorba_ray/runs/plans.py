@@ -15,13 +15,13 @@ from zorba_ray.allocation import Plan
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.records.schema import ClientRecord
 from zorba_ray.rounds.allocator import Allocated
-from zorba_ray.runs.folder import ALLOCATION, PROBES, STATISTICS, write_whole
+from zorba_ray.runs.folder import ALLOCATION, PLANNED, PROBES, STATISTICS, write_whole
 
 
 def read_plans(folder: Path) -> dict[int, Plan]:
     """By the round from which each holds."""
     plans = {}
-    for path in sorted(folder.glob(f"{Path(ALLOCATION).stem}*.json")):
+    for path in sorted(folder.glob(PLANNED[0])):
         try:
             start = int(path.stem.partition("-")[2] or 0)
             plans[start] = Plan.from_json(json.loads(path.read_text(encoding="utf-8")))

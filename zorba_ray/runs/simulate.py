@@ -19,7 +19,7 @@ from zorba_ray.messages import Step
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.rounds.loop import Backend
-from zorba_ray.runs.folder import Claim, claim_again, claim_new
+from zorba_ray.runs.folder import Claim, claim_folder
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.runs.resume import keep_config
 from zorba_ray.runs.session import Session
@@ -84,10 +84,10 @@ class Here:
         return ()
 
 
-def begin(config: Config, folder: Path, resume: bool, site: Site) -> Simulation:
-    """Everything before the first round. The folder is this process's own before anything expensive; of a mistake of
-    the user's, nothing stays in it."""
-    claim = claim_again(folder) if resume else claim_new(config, folder)
+def begin(config: Config, folder: Path, resume: bool, site: Site, claim: Claim | None = None) -> Simulation:
+    """Everything before the first round. The folder is this process's own (`claim`, made here if need be) before
+    anything expensive; of a mistake of the user's, nothing stays in it."""
+    claim = claim or claim_folder(config, folder, resume)
     try:
         with writing_to(claim.folder):
             base, outline = site.read(config)
