@@ -41,7 +41,7 @@ def read_past(folder: Path, damaged: list[Path] | None = None) -> Past:
                 raise
             damaged.append(path)
             continue
-        few = pc.or_(pc.not_equal(part["kind"], "client"), pc.equal(part["status"], "late"))
+        few = pc.or_kleene(pc.not_equal(part["kind"], "client"), pc.equal(part["status"], "late"))
         found.append(part.filter(few))
         costs.append(of_kind(part, "client").select(COST))
     whole = pa.concat_tables(found)

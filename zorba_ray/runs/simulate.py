@@ -91,7 +91,10 @@ def begin(config: Config, folder: Path, resume: bool, site: Site, claim: Claim |
     try:
         with writing_to(claim.folder):
             base, outline = site.read(config)
-            return Simulation(allocated(config, base, outline, claim.folder if resume else None), claim, site)
+            simulation = Simulation(allocated(config, base, outline, claim.folder if resume else None), claim, site)
+            if resume:
+                keep_config(config, claim.folder)
+            return simulation
     except BaseException:
         claim.abandon()
         raise
@@ -104,7 +107,6 @@ class Simulation:
         self.started = time.perf_counter()
         self.folder, self.site = claim.folder, site
         self.session = Session(prepared.config, prepared, claim)
-        keep_config(prepared.config, self.folder)
         self.failed = False
         self.backend = site.ready(prepared, self.session.steps)
         self.events: Iterator[Event] = self.session.events(self.backend)
