@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from runs.toy_runs import ESTIMATED, outcome, run
+
 from zorba_ray.ledger import LedgerWriter
 from zorba_ray.records import stream
 from zorba_ray.records.stream import RecordWriter
