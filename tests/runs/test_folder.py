@@ -18,7 +18,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.records import stream
 from zorba_ray.records.schema import RoundRecord
 from zorba_ray.records.stream import FOLDER, parts
-from zorba_ray.runs import bound, folder
+from zorba_ray.runs import bound, folder, new
 from zorba_ray.runs.folder import CONFIG, LEDGER, claim_new, make_folder
 from zorba_ray.runs.resume import resumed_config
 from zorba_ray.runs.summary import read_summary
@@ -84,9 +84,9 @@ def test_a_clock_that_stands_or_jumps_back_gives_new_names(tmp_path: Path, monke
         def now(cls, tz: Any = None) -> Clock:
             return cls(2026, 1, 1, 0, 0, next(cls.times))
 
-    monkeypatch.setattr(folder, "datetime", Clock)
+    monkeypatch.setattr(new, "datetime", Clock)
     monkeypatch.chdir(tmp_path)
-    names = [make_folder(config_of(), folder.folder_name(config_of())).name for _ in range(4)]
+    names = [make_folder(config_of(), new.run_folder(config_of())).name for _ in range(4)]
     assert names == [f"run-20260101-0000{end}" for end in ("20", "20-2", "10", "20-3")]
 
 

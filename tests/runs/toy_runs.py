@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.messages import Report, RoundPlan, SharedStep, Step, Tally
 from zorba_ray.records.stream import table
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import read
 from zorba_ray.runs.prepared import Outline, Prepared
