@@ -49,15 +49,17 @@ def run(
     *configs: str | Path | Config,
     resume: str | Path | None = None,
     backend: BackendName = "ray",
-    progress: bool = True, trust_code: bool = False,
+    progress: bool = True,
+    trust_code: bool = False,
     **keys: Any,
 ) -> Result:
     """Simulate one run and return it, with its summary, records, plan and model.
 
     `configs` and `keys` are those of `load_config`; with `resume`, the folder of a run to go on with, only the keys
     that `zorba-ray run --resume` takes. `backend="ray"` uses the Ray that is up in this process and leaves it up, or
-    else connects as `runtime.address` says; `backend="local"` computes everything in this process. `progress=False` shows
-    nothing. `trust_code`: code that the resumed folder's config names may run. Ctrl-C (in a notebook: interrupting the kernel) ends the run after its round, and its result says so.
+    else connects as `runtime.address` says; `backend="local"` computes everything in this process. `progress=False`
+    shows nothing. `trust_code`: code that the resumed folder's config names may run. Ctrl-C (in a notebook:
+    interrupting the kernel) ends the run after its round, and its result says so.
     """
     from zorba_ray.commands.front import conduct
     from zorba_ray.report.display import Display
