@@ -14,7 +14,7 @@ from zorba_ray.config.load import to_yaml
 from zorba_ray.ledger import Entry, LedgerWriter
 from zorba_ray.messages import BlockInfo, Header, SharedStep
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
-from zorba_ray.records.stream import FOLDER, RecordWriter, table
+from zorba_ray.records.stream import FOLDER, RecordWriter, read_parts
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.summary import environment, summarise
 from zorba_ray.world.budgets import client_budgets
@@ -77,7 +77,7 @@ def make_run(
         writer.add([EvaluationRecord(rounds, 0.93 if rounds else 0.53, 0.2, 400)])
     ledger.close()
     summary = summarise(
-        config, table(folder), folder / "ledger.jsonl", "cohort", "cd" * 32, 51.3, environment(1),
+        config, read_parts(folder), folder / "ledger.jsonl", "cohort", "cd" * 32, 51.3, environment(1),
         interrupted=rounds < config.rounds, notes=list(notes),
     )  # fmt: skip
     summary.write(folder)

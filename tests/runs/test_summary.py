@@ -32,7 +32,7 @@ def make(folder: Path, loss: float = 0.25) -> Summary:
             EvaluationRecord(1, 0.9, 0.2, 9),
         ]
     )
-    return summarise(Config(), records, ledger, "cohort", "cd" * 32, 5.0, environment(1), interrupted=True)
+    return summarise(Config(), [records], ledger, "cohort", "cd" * 32, 5.0, environment(1), interrupted=True)
 
 
 def test_the_summary_follows_from_the_records(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_json_stays_json_where_a_loss_is_not_a_number(tmp_path: Path) -> None:
 def test_a_run_without_rounds_has_nulls(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.jsonl"
     ledger.write_bytes(b"")
-    summary = summarise(Config(), to_table([]), ledger, "cohort", "", 0.0, {})
+    summary = summarise(Config(), [to_table([])], ledger, "cohort", "", 0.0, {})
     assert (summary.accuracy_first, summary.loss_last, summary.rounds_done, summary.bytes_up) == (None, None, 0, 0)
 
 

@@ -50,6 +50,7 @@ def run(
     resume: str | Path | None = None,
     backend: BackendName = "ray",
     progress: bool = True,
+    trust_code: bool = False,
     **keys: Any,
 ) -> Result:
     """Simulate one run and return it, with its summary, records, plan and model.
@@ -57,7 +58,8 @@ def run(
     `configs` and `keys` are those of `load_config`; with `resume`, the folder of a run to go on with, only the keys
     that `zorba-ray run --resume` takes. `backend="ray"` uses the Ray that is up in this process and leaves it up, or
     else connects as `runtime.address` says; `backend="local"` computes everything in this process. `progress=False`
-    shows nothing. Ctrl-C (in a notebook: interrupting the kernel) ends the run after its round, and its result says so.
+    shows nothing. `trust_code`: code that the resumed folder's config names may run. Ctrl-C (in a notebook:
+    interrupting the kernel) ends the run after its round, and its result says so.
     """
     from zorba_ray.commands.front import conduct
     from zorba_ray.report.display import Display
@@ -72,7 +74,7 @@ def run(
         if configs:
             raise ConfigError("a resumed run keeps its config: give either configs or resume")
         folder = Path(resume)
-        config = resumed_config(folder, arguments(keys))
+        config = resumed_config(folder, arguments(keys), trust_code)
     else:
         config = load_config(*configs, **keys)
         folder = run_folder(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,7 +15,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.report.display import Display
 from zorba_ray.report.run_page import write_report
 from zorba_ray.runs.config import ignored
-from zorba_ray.runs.folder import resume_line
+from zorba_ray.runs.folder import make_folder, resume_line
 from zorba_ray.runs.simulate import Event, Here, begin
 from zorba_ray.runs.summary import Summary
 
@@ -46,6 +46,8 @@ def conduct(
     """A whole run, or what is left of one. ConfigError, after its summary was written, where it stopped by itself
     because something is wrong; what reaches a target (`stop.*`) has ended well."""
     site = on_ray if backend == "ray" else in_process
+    if not resume and (backend == "local" or config.runtime.address == "local"):  # else the driver makes it, elsewhere
+        folder = make_folder(config, folder)
     with display:
         for note in ignored(config):
             display.note(note)
@@ -118,6 +120,7 @@ def on_ray(config: Config, folder: Path, resume: bool, display: Display) -> Iter
         if briefing.machine != platform.node():
             folder = Path(briefing.folder)
             display.note(f"the run's folder is {folder} on {briefing.machine}, where the driver is")
+        folder = folder.with_name(Path(briefing.folder).name)  # with a number, where another run has the name
         for note in briefing.notes:
             display.note(note)
         display.begin(briefing.rounds_done)
@@ -127,6 +130,8 @@ def on_ray(config: Config, folder: Path, resume: bool, display: Display) -> Iter
         why = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"the {what} died ({why}). What is in the ledger is kept: {resume_line(folder)}") from None
     finally:
+        with suppress(OSError):  # only an empty one: made in vain
+            folder.rmdir()
         if not guest:
             ray.shutdown()
         elif driver is not None:

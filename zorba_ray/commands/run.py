@@ -40,6 +40,13 @@ def run(command: Command, started: float) -> Done:
         from zorba_ray.commands.detached import detach
 
         return detach(command, config, folder)
+    if resume:
+        from zorba_ray.runs.resume import finished
+
+        end = finished(config, folder)
+        if end:
+            print(f"{folder} is finished: {end.rounds_done} of {end.rounds} rounds; it becomes longer with rounds=…")
+            return Done({"folder": folder, **dataclasses.asdict(end)})
     from zorba_ray.commands.front import conduct
     from zorba_ray.report.display import Display
 
@@ -62,7 +69,7 @@ def asked(command: Command) -> tuple[Config, Path, bool]:
         if command.config_path:
             raise ConfigError("a resumed run keeps its config: --resume takes no CONFIG")
         folder = Path(flags["--resume"])
-        return resumed_config(folder, overrides), folder, True
+        return resumed_config(folder, overrides, "--trust-code" in flags), folder, True
     if "--resume-or-start" in flags:
         folder = Path(flags["--resume-or-start"])
         config = load_config(command.config_path, [*overrides, f"out={folder}"], command.more)

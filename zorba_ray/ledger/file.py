@@ -70,7 +70,7 @@ class LedgerWriter:
             self._file = path.open("xb", buffering=0)
             self._seal = ""
             self._rounds = 0
-            self._write({"zorba_ray_ledger": FORMAT, **asdict(header)})
+            self._write(_header_to_json(header))
 
     @property
     def rounds(self) -> int:
@@ -93,7 +93,7 @@ class LedgerWriter:
             self._file.close()
 
     def _write(self, body: dict[str, Any]) -> None:
-        text = json.dumps(body, separators=(",", ":"), allow_nan=False)
+        text = _text(body)
         self._seal = _seal(self._seal, text)
         line = memoryview(f'{{"seal":"{self._seal}","body":{text}}}\n'.encode())
         whole = self._file.tell()
@@ -124,6 +124,16 @@ def read_ledger(path: Path) -> Ledger:
     return Ledger(header, entries, cut)
 
 
+def header_seal(header: Header) -> str:
+    """The first seal of a ledger with this header: what files beside it name to say whose they are."""
+    return _seal("", _text(_header_to_json(header)))
+
+
+def has_header(path: Path) -> bool:
+    """Whether a ledger was begun: without a whole first line it holds nothing."""
+    return path.is_file() and bool(_sealed_lines(path)[0])
+
+
 def truncate_ledger(path: Path, rounds: int) -> None:
     """Keep the header and the first `rounds` entries; later rounds will be done again."""
     lines, _ = _sealed_lines(path)
@@ -134,6 +144,14 @@ def truncate_ledger(path: Path, rounds: int) -> None:
 
 def ledger_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _header_to_json(header: Header) -> dict[str, Any]:
+    return {"zorba_ray_ledger": FORMAT, **asdict(header)}
+
+
+def _text(body: dict[str, Any]) -> str:
+    return json.dumps(body, separators=(",", ":"), allow_nan=False)
 
 
 def _seal(previous: str, text: str) -> str:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.records.schema import SCHEMA, Record, to_table
 
 FOLDER = "records"
@@ -63,7 +64,7 @@ def truncate(folder: Path, round: int) -> None:
     The evaluation after exactly `round` rounds belongs to round − 1 and stays; resumed at 0, all is done again.
     """
     for _, path in _parts(folder):
-        table = pq.read_table(path)
+        table = read_part(path)
         done = pc.subtract(table["round"], pc.cast(pc.equal(table["kind"], "evaluation"), pa.int32()))
         kept = table.filter(pc.less(done, round if round > 0 else -1))
         if kept.num_rows == 0:
@@ -72,10 +73,28 @@ def truncate(folder: Path, round: int) -> None:
             _write(kept, path)
 
 
+class DamagedPart(ConfigError):
+    """A file of records that cannot be read."""
+
+
 def read_parts(run_dir: Path) -> Iterator[pa.Table]:
     """The records of a run, part by part, in the order in which they were written."""
-    for _, path in _parts(run_dir / FOLDER):
-        yield pq.read_table(path, schema=SCHEMA)
+    for path in parts(run_dir):
+        yield read_part(path)
+
+
+def parts(run_dir: Path) -> list[Path]:
+    """The files of a run's records, in the order in which they were written."""
+    return [path for _, path in _parts(run_dir / FOLDER)]
+
+
+def read_part(path: Path) -> pa.Table:
+    """One file, verified: a page that changed on disk does not pass for records."""
+    try:
+        return pq.read_table(path, schema=SCHEMA, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        why = " ".join(str(error).split())
+        raise DamagedPart(f"{path} is damaged ({why}); to do its rounds again, --resume {path.parents[1]}") from None
 
 
 def table(run_dir: Path) -> pa.Table:
@@ -98,8 +117,12 @@ def _parts(folder: Path) -> list[tuple[int, Path]]:
 def _write(rows: pa.Table, path: Path) -> None:
     """Whole or not at all: a temporary file (hidden from readers of the folder), then a rename."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        pq.write_table(rows, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(rows, file, compression="zstd", write_page_checksum=True)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,17 +1,129 @@
-"""The folder of a run: what lies in it, and who may write there."""
+"""The folder of a run: what lies in it, how it comes to be, and who may write there."""
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.runs.config import load_config
+from zorba_ray.runs.lock import Held, Lock
 
 CONFIG, ALLOCATION, LEDGER = "config.yaml", "allocation.json", "ledger.jsonl"
 STATISTICS = "statistics{}.json"
+PROBES = "probes{}.json"
+PLANNED = "allocation*.json", "statistics*.json", "probes*.json"  # of all plans
+
+
+def make_folder(config: Config, wanted: Path) -> Path:
+    """Make the folder of a new run before anything expensive: one that the user named (`out`) unless it holds a run,
+    else one of its own."""
+    if not config.out:
+        return make_alone(wanted)
+    refuse_used_folder(wanted)
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(wanted, error) from None
+    if not os.access(wanted, os.W_OK):
+        raise cannot_write(wanted, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    return wanted
+
+
+def make_alone(wanted: Path) -> Path:
+    """Make a folder that nobody else made: `wanted`, with a number where the name is taken."""
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for folder in numbered(wanted):
+            with suppress(FileExistsError):
+                folder.mkdir()
+                break
+        return folder
+    except OSError as error:
+        raise cannot_write(wanted, error) from None
+
+
+def numbered(folder: Path) -> Iterator[Path]:
+    """NAME, NAME-2, NAME-3 …"""
+    yield folder
+    for number in itertools.count(2):
+        yield folder.with_name(f"{folder.name}-{number}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run's folder while this process writes to it."""
+
+    folder: Path
+    lock: Lock
+
+    def release(self) -> None:
+        self.lock.release()
+
+    def abandon(self) -> None:
+        """Leave. Where nothing was begun, the folder goes too: a mistake in the config leaves no trace."""
+        if not (self.folder / LEDGER).exists():
+            for path in [self.folder / CONFIG, *plan_files(self.folder)]:
+                path.unlink(missing_ok=True)
+        self.release()
+        with suppress(OSError):  # something else lies there, or it is gone already
+            self.folder.rmdir()
+
+
+def claim_folder(config: Config, folder: Path, resume: bool) -> Claim:
+    """This process's own folder, to begin a run in or to go on with one; the first thing that a run does."""
+    return claim_again(folder) if resume else claim_new(config, folder)
+
+
+def claim_new(config: Config, wanted: Path) -> Claim:
+    """Lock the folder of a new run, made here or before, and write its config. Who did not name it gets the next free
+    one; nobody gets one that holds a run, or that somebody else is about to begin one in."""
+    try:
+        for folder in [wanted] if config.out else numbered(wanted):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock = Lock(folder)
+            except Held:
+                if config.out:
+                    raise
+                continue
+            if config.out or not (folder / LEDGER).exists():
+                break
+            lock.release()
+        claim = Claim(folder, lock)
+        try:
+            refuse_used_folder(folder)
+            for path in plan_files(folder):  # of a run that died before its ledger began
+                path.unlink()
+            write_whole(folder / CONFIG, to_yaml(config))
+        except BaseException:
+            claim.release()
+            raise
+        return claim
+    except OSError as error:
+        raise cannot_write(wanted, error) from None
+
+
+def claim_again(folder: Path) -> Claim:
+    """Lock the folder of a run that is to go on."""
+    refuse_no_run(folder)
+    try:
+        return Claim(folder, Lock(folder))
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+
+
+def plan_files(folder: Path) -> list[Path]:
+    """Plans and what belongs to them."""
+    return [path for name in PLANNED for path in folder.glob(name)]
 
 
 def refuse_used_folder(folder: Path) -> None:
@@ -20,11 +132,34 @@ def refuse_used_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} already holds a run; go on with it by --resume {folder}, or choose another `out`")
 
 
-def stored_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config that a run folder was begun with."""
+def refuse_no_run(folder: Path) -> None:
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder} has no {CONFIG}: it is not the folder of a run")
+
+
+def stored_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config that a run folder was begun with."""
+    refuse_no_run(folder)
     return load_config(folder / CONFIG, overrides)
+
+
+def cannot_write(folder: Path, error: OSError) -> ConfigError:
+    """What the user may read of an `out` that cannot be written to."""
+    return ConfigError(f"cannot write to {error.filename or folder}: {error.strerror or error}; choose another `out`")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The whole file or what was there before, whatever happens to the process or the disk."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def resume_line(run_dir: Path) -> str:

@@ -12,8 +12,8 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.records.stream import dataset, table
 from zorba_ray.runs.folder import stored_config
+from zorba_ray.runs.past import of_kind
 from zorba_ray.runs.plans import read_plans
-from zorba_ray.runs.recall import of_kind
 from zorba_ray.runs.summary import Summary, read_summary
 
 if TYPE_CHECKING:

@@ -10,13 +10,21 @@ from typing import Any
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config
+from zorba_ray.ledger import has_header, ledger_sha256, read_ledger
+from zorba_ray.runs.bound import refuse_another_run
+from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config, write_whole
+from zorba_ray.runs.lock import refuse_held
+from zorba_ray.runs.rewind import refuse_fewer_rounds, refuse_lost_ledger
+from zorba_ray.runs.summary import FILE as SUMMARY
+from zorba_ray.runs.summary import Summary, read_summary
 
 FREE = ("placement", "rounds", "runtime", "stop", "out")  # what may differ: where it computes, and for how long
 
 
-def resumed_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config of a run to go on with: the one it was begun with, computing elsewhere or for longer if asked."""
+def resumed_config(folder: Path, overrides: Sequence[str] = (), trusted: bool = False) -> Config:
+    """The config of a run to go on with: the one it was begun with, computing elsewhere or for longer if asked. What
+    can be told from the folder alone is told here, before anything starts. `trusted`: code that the folder's config
+    names may run."""
     for override in overrides:
         if override.partition("=")[0].partition(".")[0] not in FREE[:-1]:
             raise ConfigError(
@@ -25,7 +33,33 @@ def resumed_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
             )
     stored, config = stored_config(folder), stored_config(folder, overrides)
     check_rounds(stored, config, folder)
+    refuse_untrusted(config, folder, trusted)
+    refuse_held(folder)
+    if has_header(folder / LEDGER):
+        refuse_another_run(config, folder)
+        refuse_fewer_rounds(config, len(read_ledger(folder / LEDGER).entries))
+    else:
+        refuse_lost_ledger(folder)
     return config
+
+
+def refuse_untrusted(config: Config, folder: Path, trusted: bool) -> None:
+    """Who was handed a folder may not have read its config: code that it names runs only where that was asked for."""
+    code = f"method_file={config.method_file}" if config.method_file else ""
+    code = code or (f"model.trust_remote_code with {config.model.path}" if config.model.trust_remote_code else "")
+    if code and not trusted:
+        raise ConfigError(
+            f"{folder / CONFIG} names code that would run here, {code}; look at it, then say --trust-code"
+        )
+
+
+def finished(config: Config, folder: Path) -> Summary | None:
+    """The summary of a run of which nothing is left to do: its end is written down, and is that of this ledger."""
+    if not (folder / SUMMARY).is_file():
+        return None
+    summary = read_summary(folder)
+    done = not summary.interrupted and summary.rounds_done >= config.rounds and summary.model_sha256 != ""
+    return summary if done and summary.ledger_sha256 == ledger_sha256(folder / LEDGER) else None
 
 
 def can_resume(folder: Path) -> bool:
@@ -74,6 +108,4 @@ def keep_config(config: Config, folder: Path) -> None:
     stored = stored_config(folder)
     if (stored.rounds, stored.stop) != (config.rounds, config.stop):
         longer = dataclasses.replace(stored, rounds=config.rounds, stop=config.stop)
-        temporary = folder / f".{CONFIG}.tmp"
-        temporary.write_text(to_yaml(longer), encoding="utf-8")
-        temporary.replace(folder / CONFIG)
+        write_whole(folder / CONFIG, to_yaml(longer))

@@ -5,30 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zorba_ray.allocation import Plan
-from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import LedgerWriter, read_ledger, truncate_ledger
+from zorba_ray.ledger import LedgerWriter, has_header, read_ledger
 from zorba_ray.messages import Step, TensorStep, nothing_from
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
-from zorba_ray.records.stream import FOLDER, RecordWriter, table, truncate
+from zorba_ray.records.stream import FOLDER, RecordWriter, read_parts
 from zorba_ray.rounds.allocator import Allocated
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, evaluated_after, train
+from zorba_ray.runs.bound import bind, refuse_another_run
 from zorba_ray.runs.collapse import Collapse
 from zorba_ray.runs.exposure import client_accuracy
-from zorba_ray.runs.folder import CONFIG, LEDGER, refuse_used_folder
-from zorba_ray.runs.plans import store
+from zorba_ray.runs.folder import LEDGER, Claim
+from zorba_ray.runs.past import read_past
+from zorba_ray.runs.plans import probes_before, store
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.runs.recall import recall
+from zorba_ray.runs.rewind import refuse_lost_ledger, rewind
 from zorba_ray.runs.stop import Target
 from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary, summarise
@@ -39,36 +39,36 @@ from zorba_ray.world.world import Fate, World
 
 
 class Session:
-    """Opens (or re-opens) the run folder, and writes as the rounds go by."""
+    """Opens (or re-opens) the files of a run in its claimed folder, and writes as the rounds go by."""
 
-    def __init__(self, config: Config, prepared: Prepared, folder: Path, resume: bool):
+    def __init__(self, config: Config, prepared: Prepared, claim: Claim):
         self.config = config
         self.prepared = prepared
-        self.folder = folder
+        self.claim = claim
+        self.folder = folder = claim.folder
         self.notes: list[str] = [*prepared.outline.notes]
         self._earlier_seconds = 0.0
-        if resume:
-            self._rewind()
+        if has_header(folder / LEDGER):
+            self.notes += [*refuse_another_run(config, folder), *rewind(folder, config)]
             if (folder / SUMMARY).exists():
                 self._earlier_seconds = read_summary(folder).seconds
         else:
-            refuse_used_folder(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / CONFIG).write_text(to_yaml(config), encoding="utf-8")
+            refuse_lost_ledger(folder)
+            (folder / LEDGER).unlink(missing_ok=True)  # of a process that died at its first line
             for round, plan in prepared.allocator.plans.items():
-                store(Allocated(round, plan, prepared.allocator.given, []), folder)
+                store(Allocated(round, plan, prepared.allocator.given, []), (), folder)
+            bind(config, prepared.outline.header, folder)
         self.ledger = LedgerWriter(folder / LEDGER, prepared.outline.header)
         self.writer = RecordWriter(folder / FOLDER)
         entries = read_ledger(folder / LEDGER).entries
         self.steps: list[Step] = [entry.step for entry in entries]
         self._first_loss = next((entry.loss for entry in entries if math.isfinite(entry.loss)), None)
-        self._statistics: list[ClientRecord] = []
         self.statuses: Counter[str] = Counter()  # of the clients' reports in this sitting
-        records = table(folder)
-        self._evaluated = frozenset(rounds_of(records, "evaluation"))
-        self.target = Target(config.stop, records)
+        past = read_past(folder)
+        self._evaluated = past.evaluated
+        self.target = Target(config.stop, past)
         self._collapse = Collapse(config.guard.collapse, prepared.outline.guess)
-        for row in records.filter(pc.equal(records["kind"], "evaluation")).to_pylist():
+        for row in past.evaluations.to_pylist():
             self._collapse.recall(row["accuracy"], row["loss"], row["examples"])
         sizes = [block.size for block in prepared.outline.header.blocks]
         wire = Wire(config.clients.count, traffic_of(config), sizes)
@@ -77,19 +77,7 @@ class Session:
         self._accountant = accountant_of(config)
         if self._accountant is not None:
             self.notes.append(f"privacy: δ = {config.privacy.delta:g}, {self._accountant.assumption}")
-        recall(self.world, self.steps, records, prepared.allocator.active_in)
-
-    def _rewind(self) -> None:
-        """Go back to the last round of which both the ledger and the records are on disk; later ones are done again."""
-        ledger = read_ledger(self.folder / LEDGER)
-        if ledger.cut:
-            self.notes.append(f"the ledger's torn end was removed ({ledger.cut})")
-        rounds = max(rounds_of(table(self.folder), "round"), default=-1) + 1
-        if rounds < len(ledger.entries):
-            last = len(ledger.entries) - 1
-            self.notes.append(f"the records of rounds {rounds} to {last} were lost; they are done again")
-            truncate_ledger(self.folder / LEDGER, rounds)
-        truncate(self.folder / FOLDER, min(rounds, len(ledger.entries)))
+        recall(self.world, self.steps, past, prepared.allocator.active_in)
 
     def events(self, backend: Backend) -> Iterator[RoundRecord | EvaluationRecord | str]:
         """Train from where the ledger ends, to the last round; what is yielded is in the ledger and the records."""
@@ -103,9 +91,8 @@ class Session:
         past = self._first_loss, self._evaluated
         for event in train(self.config, backend, self.ledger, allocator, self.world, weights, *past):
             if isinstance(event, Allocated):
-                store(event, self.folder)
                 probed = [Fate(report.client, "statistics", report, 0, None, False) for report in event.reports]
-                self._statistics = self._client_records(event.round, probed)
+                store(event, self._client_records(event.round, probed), self.folder)
                 yield from describe(event.plan)
             elif isinstance(event, Evaluated):
                 yield self._evaluation(event)
@@ -140,10 +127,10 @@ class Session:
             yield self._evaluation(evaluated_after(self.ledger.rounds, backend.evaluate()))
 
     def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[ClientRecord]]:
-        """A round's records. Probes for statistics, if any, count with the round that they precede."""
+        """A round's records. Probes for statistics, if any, count with the round that they precede, whoever made them
+        and however often this round is done: their records lie beside their plan."""
         plan, judged = event.plan, event.judged
-        probed, self._statistics = self._statistics, []
-        clients = probed + self._client_records(plan.round, judged.fates)
+        clients = probes_before(plan.round, self.folder) + self._client_records(plan.round, judged.fates)
         scalars = np.concatenate([np.zeros(0), *(report.scalars for report in judged.counted)])
         record = RoundRecord(
             round=plan.round,
@@ -203,34 +190,58 @@ class Session:
             )
         return records
 
+    def close(self) -> None:
+        """Put what there is on disk, and let go of the folder."""
+        try:
+            self.writer.flush()
+            self.ledger.close()
+        finally:
+            self.claim.release()
+
     def finish(
         self,
         placement: str,
         environment: dict[str, Any],
-        model_sha256: str,
+        digest: Callable[[], str] | None,
         seconds: float,
         interrupted: bool,
         stopped: str,
+        report: Callable[[Path], object] | None = None,
     ) -> Summary:
-        """Close the files and write the summary; `stopped` says why a run ended early by itself."""
+        """Close the files and write the summary, then the `report`, which is what people read; `stopped` says why a run
+        ended early by itself. Whoever holds the model may be gone by now, so its `digest` comes after all else is on
+        disk, and may fail; None: it is not asked."""
         if self.ledger.rounds < self.config.rounds:
             stopped = stopped or self.target.reached()
-        self.ledger.close()
-        self.writer.flush()
-        summary = summarise(
-            self.config,
-            table(self.folder),
-            self.folder / LEDGER,
-            placement=placement,
-            model_sha256=model_sha256,
-            seconds=seconds + self._earlier_seconds,
-            environment=environment,
-            interrupted=interrupted,
-            stopped=stopped,
-            notes=self.notes,
-        )
-        summary.write(self.folder)
-        return summary
+        try:
+            self.writer.flush()
+            self.ledger.close()
+            summary = summarise(
+                self.config,
+                read_parts(self.folder),
+                self.folder / LEDGER,
+                placement=placement,
+                model_sha256="",
+                seconds=seconds + self._earlier_seconds,
+                environment=environment,
+                interrupted=interrupted,
+                stopped=stopped,
+                notes=self.notes,
+            )
+            summary.write(self.folder)
+            try:
+                summary.model_sha256 = digest() if digest else ""
+                why = "nobody held it any more"
+            except Exception as error:  # whatever a dead runtime may raise
+                why = str(error).partition("\n")[0] or type(error).__name__
+            if not summary.model_sha256:
+                summary.notes.append(f"the model's digest is not known ({why}); replay the run to have it")
+            summary.write(self.folder)
+            if report is not None:
+                report(self.folder)
+            return summary
+        finally:
+            self.close()
 
 
 def describe(plan: Plan) -> list[str]:
@@ -238,12 +249,6 @@ def describe(plan: Plan) -> list[str]:
     blocks = plan.matrix.sum(axis=1)
     summary = f"{blocks.min()} to {blocks.max()} of {plan.matrix.shape[1]} blocks a client, bound {plan.bound:.4g}"
     return [f"allocation: {plan.name}, {summary}", *plan.messages]
-
-
-def rounds_of(records: pa.Table, kind: str) -> list[int]:
-    """The rounds of all records of a kind."""
-    found: list[int] = records.filter(pc.equal(records["kind"], kind))["round"].to_pylist()
-    return found
 
 
 def moments(scalars: NDArray[Any]) -> tuple[float, float]:

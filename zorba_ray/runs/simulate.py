@@ -19,10 +19,12 @@ from zorba_ray.messages import Step
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.rounds.loop import Backend
+from zorba_ray.runs.folder import Claim, claim_folder
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.runs.resume import keep_config
 from zorba_ray.runs.session import Session
 from zorba_ray.runs.summary import Summary, environment
+from zorba_ray.world.world import Diverged
 
 BREATH = 0.25  # seconds of rounds between two answers to the front end; rounds never wait for it
 
@@ -82,21 +84,30 @@ class Here:
         return ()
 
 
-def begin(config: Config, folder: Path, resume: bool, site: Site) -> Simulation:
-    """Everything before the first round. The user's mistakes come up before anything is written."""
-    base, outline = site.read(config)
-    return Simulation(allocated(config, base, outline, folder if resume else None), folder, resume, site)
+def begin(config: Config, folder: Path, resume: bool, site: Site, claim: Claim | None = None) -> Simulation:
+    """Everything before the first round. The folder is this process's own (`claim`, made here if need be) before
+    anything expensive; of a mistake of the user's, nothing stays in it."""
+    claim = claim or claim_folder(config, folder, resume)
+    try:
+        with writing_to(claim.folder):
+            base, outline = site.read(config)
+            simulation = Simulation(allocated(config, base, outline, claim.folder if resume else None), claim, site)
+            if resume:
+                keep_config(config, claim.folder)
+            return simulation
+    except BaseException:
+        claim.abandon()
+        raise
 
 
 class Simulation:
     """A run under way. Take `events` one by one, or `advance` until it is empty; `finish` always."""
 
-    def __init__(self, prepared: Prepared, folder: Path, resume: bool, site: Site):
+    def __init__(self, prepared: Prepared, claim: Claim, site: Site):
         self.started = time.perf_counter()
-        self.folder, self.site = folder, site
-        self.session = Session(prepared.config, prepared, folder, resume)
-        if resume:
-            keep_config(prepared.config, folder)
+        self.folder, self.site = claim.folder, site
+        self.session = Session(prepared.config, prepared, claim)
+        self.failed = False
         self.backend = site.ready(prepared, self.session.steps)
         self.events: Iterator[Event] = self.session.events(self.backend)
 
@@ -104,11 +115,17 @@ class Simulation:
         """Rounds for a breath's time and what came of them; empty when the run is done."""
         until = time.perf_counter() + BREATH
         happened: list[Event] = []
-        with writing_to(self.folder):
-            for event in self.events:
-                happened.append(event)
-                if time.perf_counter() > until:
-                    break
+        try:
+            with writing_to(self.folder):
+                for event in self.events:
+                    happened.append(event)
+                    if time.perf_counter() > until:
+                        break
+        except Diverged:
+            raise
+        except Exception:
+            self.failed = True
+            raise
         return happened
 
     def finish(
@@ -119,20 +136,19 @@ class Simulation:
         report: Callable[[Path], object] | None = None,
     ) -> Summary:
         """Close everything and write the summary; `report` then makes of the folder what people read. `stopped` says
-        why a run ended early by itself, `seconds` how long all of it took where that began before this object."""
+        why a run ended early by itself, `seconds` how long all of it took where that began before this object. Clients
+        that failed are not asked for their weights."""
         self.session.notes += self.site.faults()
         with writing_to(self.folder):
-            summary = self.session.finish(
+            return self.session.finish(
                 placement=self.site.kind,
                 environment=environment(self.site.threads),
-                model_sha256=self.backend.digest(),
+                digest=None if self.failed else self.backend.digest,
                 seconds=time.perf_counter() - self.started if seconds is None else seconds,
                 interrupted=interrupted,
                 stopped=stopped,
+                report=report,
             )
-            if report is not None:
-                report(self.folder)
-        return summary
 
 
 def simulate(config: Config, folder: Path, site: Site | None = None, resume: bool = False) -> Summary:

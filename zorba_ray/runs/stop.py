@@ -6,19 +6,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
 
 from zorba_ray.config.schema import StopConfig
 from zorba_ray.config.units import format_bytes, parse_bytes
 from zorba_ray.config.words import duration, flops, percent
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
-from zorba_ray.runs.recall import of_kind
+from zorba_ray.runs.past import Past
 
 
 class Target:
     """What a run has come to, beside what it is to come to. Told of every record; a resumed one reads the earlier."""
 
-    def __init__(self, stop: StopConfig, earlier: pa.Table):
+    def __init__(self, stop: StopConfig, earlier: Past):
         self.stop = stop
         self.bytes = 0
         self.flops = 0.0
@@ -27,14 +26,13 @@ class Target:
         self.loss: float | None = None
         self._recall(earlier)
 
-    def _recall(self, earlier: pa.Table) -> None:
-        for row in of_kind(earlier, "round").sort_by("round").to_pylist():
+    def _recall(self, earlier: Past) -> None:
+        for row in earlier.rounds.sort_by("round").to_pylist():
             self._spend(row["bytes_up"] + row["bytes_down"], row["virtual_seconds"])
-        for row in of_kind(earlier, "evaluation").sort_by("round").to_pylist()[-1:]:
+        for row in earlier.evaluations.sort_by("round").to_pylist()[-1:]:
             self.accuracy, self.loss = row["accuracy"], row["loss"]
         if self.stop.flops:
-            clients = of_kind(earlier, "client")
-            rounds, forward, backward = (clients[name].to_numpy() for name in ("round", "flops", "backward_flops"))
+            rounds, forward, backward = (column.to_numpy() for column in earlier.costs.columns)
             order = np.argsort(rounds, kind="stable")
             for here in np.split(order, np.flatnonzero(np.diff(rounds[order])) + 1):
                 self._compute(forward[here].tolist(), backward[here].tolist())

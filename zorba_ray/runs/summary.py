@@ -8,7 +8,9 @@ import json
 import math
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from zorba_ray import __version__
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger.tensors import tensor_bytes
+from zorba_ray.records.schema import SCHEMA
+from zorba_ray.runs.folder import write_whole
 
 FILE = "summary.json"
 LIBRARIES = ("ray", "torch", "transformers", "numpy", "numba", "highspy", "pyarrow", "peft", "datasets")
@@ -51,7 +55,7 @@ class Summary:
     bytes_down: int  # to clients
     flops: float
     ledger_sha256: str
-    model_sha256: str  # of the block vectors after the last round
+    model_sha256: str  # of the block vectors after the last round; empty: nobody could say, see the notes
     ledger_bytes: int  # with the tensors beside it
     interrupted: bool
     stopped: str = ""  # why, where the run ended early by itself
@@ -70,16 +74,14 @@ class Summary:
     def write(self, run_dir: Path) -> Path:
         """Write summary.json, whole or not at all. What is not finite becomes null: JSON has no word for it."""
         path = run_dir / FILE
-        temporary = path.with_name(f".{FILE}.tmp")
         values = {name: _finite(value) for name, value in dataclasses.asdict(self).items()}
-        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
         return path
 
 
 def summarise(
     config: Config,
-    records: pa.Table,
+    records: Iterable[pa.Table],
     ledger: Path,
     placement: str,
     model_sha256: str,
@@ -89,12 +91,18 @@ def summarise(
     stopped: str = "",
     notes: list[str] | None = None,
 ) -> Summary:
-    """The summary of a run from its records, those of earlier sittings included."""
-    rounds = records.filter(pc.equal(records["kind"], "round"))
-    clients = records.filter(pc.equal(records["kind"], "client"))
-    evaluations = records.filter(pc.equal(records["kind"], "evaluation")).sort_by("round")
+    """The summary of a run from its records, part by part, those of earlier sittings included."""
+    parts = {"round": [SCHEMA.empty_table()], "evaluation": [SCHEMA.empty_table()]}
+    flops, backward_flops = Fraction(), Fraction()
+    for part in records:
+        for kind, found in parts.items():
+            found.append(part.filter(pc.equal(part["kind"], kind)))
+        clients = part.filter(pc.equal(part["kind"], "client"))
+        flops += exact_sum(clients["flops"])
+        backward_flops += exact_sum(clients["backward_flops"])
+    rounds, evaluations = (pa.concat_tables(found).sort_by("round") for found in parts.values())
     accuracies, test_losses = evaluations["accuracy"].to_pylist(), evaluations["loss"].to_pylist()
-    losses = rounds.sort_by("round")["loss"].to_pylist()
+    losses = rounds["loss"].to_pylist()
     content = ledger.read_bytes()
     return Summary(
         name=config.name,
@@ -117,7 +125,7 @@ def summarise(
         seconds_rounds=pc.sum(rounds["seconds"]).as_py() or 0.0,
         bytes_up=pc.sum(rounds["bytes_up"]).as_py() or 0,
         bytes_down=pc.sum(rounds["bytes_down"]).as_py() or 0,
-        flops=pc.sum(clients["flops"]).as_py() or 0.0,
+        flops=float(flops),
         ledger_sha256=hashlib.sha256(content).hexdigest(),
         ledger_bytes=len(content) + tensor_bytes(ledger.parent),
         model_sha256=model_sha256,
@@ -130,10 +138,17 @@ def summarise(
         epsilon=pc.max(rounds["epsilon"]).as_py(),
         client_accuracy=evaluations["client_accuracy"].to_pylist()[-1] if accuracies else None,
         client_accuracy_worst=evaluations["client_accuracy_worst"].to_pylist()[-1] if accuracies else None,
-        backward_flops=pc.sum(clients["backward_flops"]).as_py() or 0.0,
+        backward_flops=float(backward_flops),
         notes=notes or [],
         environment=environment,
     )
+
+
+def exact_sum(values: pa.ChunkedArray) -> Fraction:
+    """The sum without rounding, so that how records are parted into files changes no bit of a total. Few values occur,
+    each often."""
+    counted = pc.value_counts(pc.drop_null(values)).to_pylist()
+    return sum((Fraction(each["values"]) * each["counts"] for each in counted), Fraction())
 
 
 def read_summary(run_dir: Path) -> Summary:

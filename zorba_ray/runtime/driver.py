@@ -84,13 +84,21 @@ class Driver:
         self.asked_to_stop = True
 
     def prepare(self) -> Briefing:
-        """Start the client actors first: this process imports what it needs while they do."""
-        self.site = OnRay(self.config)
+        """Claim the folder, then start the client actors: this process imports what it needs while they do."""
+        from zorba_ray.runs.folder import claim_folder
+
+        claim = claim_folder(self.config, self.folder, self.resume)
+        self.folder = claim.folder
+        try:
+            self.site = OnRay(self.config)
+        except BaseException:
+            claim.abandon()
+            raise
 
         from zorba_ray.runs.simulate import begin
         from zorba_ray.runtime.metrics import Metrics
 
-        self.simulation = begin(self.config, self.folder, self.resume, self.site)
+        self.simulation = begin(self.config, self.folder, self.resume, self.site, claim)
         self.session, self.backend = self.simulation.session, self.simulation.backend
         threads = self.config.runtime.threads
         if threads > 1:

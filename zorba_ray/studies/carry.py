@@ -10,8 +10,11 @@ from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
+from zorba_ray.runs.folder import PLANNED
 
-KEPT = ("config.yaml", "allocation*.json", "statistics*.json", "ledger.jsonl", "summary.json", "records/*.parquet")
+KEPT = (
+    "config.yaml", "bound.json", "method_file.py", *PLANNED, "ledger.jsonl", "summary.json", "records/*.parquet",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+"""What the records tell a run that goes on, read part by part: of the many client records little is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from zorba_ray.records.schema import SCHEMA
+from zorba_ray.records.stream import DamagedPart, parts, read_part
+
+COST = ["round", "flops", "backward_flops"]
+
+
+@dataclass(frozen=True)
+class Past:
+    """The records of earlier sittings, in their order."""
+
+    rounds: pa.Table
+    evaluations: pa.Table
+    late: pa.Table  # client records of reports that came too late
+    costs: pa.Table  # columns of COST of all client records
+
+    @property
+    def evaluated(self) -> frozenset[int]:
+        """Numbers of rounds after which the model was evaluated."""
+        return frozenset(self.evaluations["round"].to_pylist())
+
+
+def read_past(folder: Path, damaged: list[Path] | None = None) -> Past:
+    """Files that cannot be read go into `damaged`, where that is given."""
+    found = [SCHEMA.empty_table()]
+    costs = [SCHEMA.empty_table().select(COST)]
+    for path in parts(folder):
+        try:
+            part = read_part(path)
+        except DamagedPart:
+            if damaged is None:
+                raise
+            damaged.append(path)
+            continue
+        few = pc.or_kleene(pc.not_equal(part["kind"], "client"), pc.equal(part["status"], "late"))
+        found.append(part.filter(few))
+        costs.append(of_kind(part, "client").select(COST))
+    whole = pa.concat_tables(found)
+    rounds, evaluations, late = (of_kind(whole, kind) for kind in ("round", "evaluation", "client"))
+    return Past(rounds, evaluations, late, pa.concat_tables(costs))
+
+
+def of_kind(records: pa.Table, kind: str) -> pa.Table:
+    return records.filter(pc.equal(records["kind"], kind))

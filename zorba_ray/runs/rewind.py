@@ -1,0 +1,56 @@
+"""A run that goes on begins where everything on disk agrees: what was lost or damaged behind that is done again.
+
+A round is a pure function of the rounds before it, so doing it again gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.schema import Config
+from zorba_ray.ledger import read_ledger, truncate_ledger
+from zorba_ray.records.stream import FOLDER, parts, truncate
+from zorba_ray.runs.folder import LEDGER
+from zorba_ray.runs.past import read_past
+
+
+def rewind(folder: Path, config: Config) -> list[str]:
+    """Go back to the last round up to which ledger and records are whole; what there is to say of it."""
+    ledger = read_ledger(folder / LEDGER)
+    refuse_fewer_rounds(config, len(ledger.entries))
+    notes = [f"the ledger's torn end was removed ({ledger.cut})"] if ledger.cut else []
+    damaged: list[Path] = []
+    past = read_past(folder, damaged)
+    for path in damaged:  # hidden from all readers; it may still be of use to somebody
+        path.rename(path.with_name(f".damaged-{path.name}"))
+    unread = f"{', '.join(f'{FOLDER}/{path.name}' for path in damaged)} could not be read: " if damaged else ""
+    done = len(ledger.entries)
+    rounds = min(done, whole_rounds(set(past.rounds["round"].to_pylist()), past.evaluated, config.evaluation.every))
+    if rounds < done:
+        notes.append(f"{unread}the records of rounds {rounds} to {done - 1} were lost; they are done again")
+        truncate_ledger(folder / LEDGER, rounds)
+    elif damaged:
+        notes.append(f"{unread}nothing in it was of use")
+    truncate(folder / FOLDER, rounds)
+    return notes
+
+
+def whole_rounds(rounds: Collection[int], evaluated: Collection[int], every: int) -> int:
+    """How many rounds, from the first, have their records, and the evaluations that were due between them."""
+    whole = 0
+    while whole in rounds and (whole % every or whole in evaluated):
+        whole += 1
+    return whole
+
+
+def refuse_fewer_rounds(config: Config, done: int) -> None:
+    if config.rounds < done:
+        raise ConfigError(f"rounds is {config.rounds}, and {done} are done: a run does not go back; set {done} or more")
+
+
+def refuse_lost_ledger(folder: Path) -> None:
+    """Records without a ledger are no beginning: to begin anew would remove them."""
+    if parts(folder):
+        raise ConfigError(f"{folder} has records but no {LEDGER}, which alone is the run; restore it from a copy")
