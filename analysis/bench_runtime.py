@@ -51,7 +51,8 @@ def null_driver() -> type:
             from zorba_ray.rounds import host
 
             def nothing(model: Any, works: Any, kind: Any, hidden_memory: int) -> list[Outcome]:
-                return [Outcome(np.ones(len(w.paths)), np.zeros((len(w.paths), 1), np.bool_)) for w in works]
+                visits = tuple([1] * len(model.stages))
+                return [Outcome(np.ones(len(w.paths)), np.zeros((len(w.paths), 1), np.bool_), visits) for w in works]
 
             host.evaluate = nothing
             return super().setup(base, offloads)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.tiny_models import FAMILIES, block_model, head_of, make_batch, perturbed, plain_model, with_keys
 
-from zorba_ray.engine import CLEAN, Path, Version
+from zorba_ray.engine import CLEAN, Path, Version, count_edges
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.trie import Node
 from zorba_ray.model import Block, BlockModel, HeadSpec, build_model, export_weights
@@ -227,3 +227,22 @@ def test_holding_other_blocks_for_the_next_client_changes_no_bit(precision: str)
         assert evaluate(model, [work], "gaussian", PLENTY)[0].losses.tobytes() == expected
         assert all(shows_base(block) for block in model.blocks)
     assert all(torch.equal(block.vector, vector) for block, vector in zip(model.blocks, vectors, strict=True))
+
+
+def test_visits_are_those_that_were_made() -> None:
+    """Where memory cuts a work into several tries, what is recorded grows with what is done; losses stay."""
+    model = block_model("opt")
+    forked = tuple((version(p), version(p), version(4 + 2 * p + j)) for p in range(2) for j in range(3))
+    batch = make_batch()
+    seen: list[int] = []
+
+    def count(node: object, state: object) -> None:
+        seen[-1] += 1
+
+    found = []
+    for memory in (PLENTY, 2 * model.state_bytes(batch)):
+        seen.append(0)
+        found += evaluate(model, [Work(batch, forked)], "gaussian", memory, count)
+        assert sum(found[-1].visits[:-1]) == seen[-1] and found[-1].visits[-1] == len(forked)
+    assert list(found[0].visits) == count_edges(forked, model.columns)
+    assert seen[1] > seen[0] and found[0].losses.tobytes() == found[1].losses.tobytes()

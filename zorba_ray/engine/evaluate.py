@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ class Outcome:
 
     losses: NDArray[np.float64]  # [paths], mean over the targets
     right: NDArray[np.bool_]  # [paths, targets], whether each target was guessed right
+    visits: tuple[int, ...]  # how often the walk evaluated each stage for this work
 
     @property
     def correct(self) -> NDArray[np.int64]:
@@ -57,13 +58,20 @@ def evaluate(
     sizes = [model.state_bytes(work.batch) for work in works]
     forest = trie.build([work.paths for work in works], model.columns, sizes, hidden_memory)
     with torch.no_grad():
-        answers = walk(
-            model, [work.batch for work in works], forest, trie.schedule(forest, hidden_memory), kind, observer
-        )
-    return [_outcome(work, answer) for work, answer in zip(works, answers, strict=True)]
+        made = [[0] * len(model.stages) for _ in works]
+        visits = _counted(trie.schedule(forest, hidden_memory), made)
+        answers = walk(model, [work.batch for work in works], forest, visits, kind, observer)
+    return [_outcome(work, answer, times) for work, answer, times in zip(works, answers, made, strict=True)]
 
 
-def _outcome(work: Work, answers: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> Outcome:
+def _counted(visits: Iterable[trie.Visit], made: list[list[int]]) -> Iterator[trie.Visit]:
+    """The same visits, counted by work and stage: more than edges of a trie where memory cut a work into several."""
+    for visit in visits:
+        made[visit.node.work][visit.node.stage] += 1
+        yield visit
+
+
+def _outcome(work: Work, answers: dict[int, tuple[torch.Tensor, torch.Tensor]], visits: Sequence[int]) -> Outcome:
     losses = torch.stack([answers[i][0] for i in range(len(work.paths))])
     right = torch.stack([answers[i][1] for i in range(len(work.paths))])
-    return Outcome(losses.double().cpu().numpy(), right.cpu().numpy())
+    return Outcome(losses.double().cpu().numpy(), right.cpu().numpy(), tuple(visits))

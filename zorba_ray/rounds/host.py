@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
-from zorba_ray.engine import CLEAN, FROZEN, Path, count_edges
+from zorba_ray.engine import CLEAN, FROZEN, Path
 from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.ledger import apply_step
@@ -85,7 +85,7 @@ class Host:
         ]
         outcomes = evaluate(self.model, works, self.header.noise, self._hidden_memory)
         seconds = time.perf_counter() - started
-        edges = [count_edges(work.paths, self.model.columns) for work in works]
+        edges = [outcome.visits for outcome in outcomes]
         flops = [self._cost(work, count) for work, count in zip(works, edges, strict=True)]
         return [
             Report(
@@ -167,7 +167,7 @@ class Host:
         return len(method.upload(plan, report.client, report.scalars))
 
     def _cost(self, work: Work, edges: Sequence[int]) -> float:
-        """FLOPs of a work's trie edges."""
+        """FLOPs of the visits that the walk made for a work."""
         shape = tuple(work.batch.ids.shape)
         if shape not in self._flops:
             self._flops[shape] = stage_flops(self.model, *shape)
