@@ -14,7 +14,16 @@ from model.tiny_models import FAMILIES, block_model, make_batch, plain_model, wi
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.engine import CLEAN
 from zorba_ray.engine.evaluate import Work, evaluate
-from zorba_ray.model import BlockModel, HeadSpec, ModelSpec, build_model, export_weights, load_model, save_folder
+from zorba_ray.model import (
+    BlockModel,
+    HeadSpec,
+    ModelSpec,
+    build_model,
+    export_weights,
+    load_model,
+    save_adapter,
+    save_folder,
+)
 from zorba_ray.noise import Direction, combine
 
 
@@ -62,6 +71,42 @@ def test_a_written_folder_opens_as_the_same_model(tmp_path: Path) -> None:
             assert torch.equal(parameter, plain.get_parameter(name))
         reloaded = load_model(with_keys(path=str(tmp_path / family)), model.spec.head)
         assert losses(reloaded) == losses(model)
+
+
+def adapted(family: str, frozen: str) -> BlockModel:
+    model = block_model(family, with_keys(trainable="lora", frozen=frozen))
+    for block in model.blocks:
+        combine(block.vector, block.vector, ((Direction(0, 0, 0), 0.1),), block.noise_id, "gaussian")
+    return model
+
+
+@pytest.mark.parametrize("frozen", ["resident", "nf4"])
+@pytest.mark.parametrize("family", ["opt", "llama", "gpt2"])
+def test_adapters_leave_merged_and_the_folder_lacks_nothing(family: str, frozen: str, tmp_path: Path) -> None:
+    model, batch = adapted(family, frozen), make_batch(pad=1)
+    save_folder(model, tmp_path)
+    plain, info = tf.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    with torch.no_grad():
+        ours = model.module(input_ids=batch.ids, attention_mask=batch.mask).logits
+        theirs = plain(input_ids=batch.ids, attention_mask=batch.mask).logits
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    untouched = block_model(family, with_keys(trainable="lora", frozen=frozen)).module
+    assert not torch.allclose(untouched(input_ids=batch.ids, attention_mask=batch.mask).logits, theirs, atol=1e-2)
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "gpt2"])
+def test_adapters_leave_alone_for_peft(family: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    model, batch = adapted(family, "resident"), make_batch(pad=1)
+    save_adapter(model, tmp_path)
+    theirs = PeftModel.from_pretrained(plain_model(family), str(tmp_path))
+    with torch.no_grad():
+        expected = model.module(input_ids=batch.ids, attention_mask=batch.mask).logits
+        assert torch.equal(theirs(input_ids=batch.ids, attention_mask=batch.mask).logits, expected)
+    with pytest.raises(ConfigError, match="no adapters"):
+        save_adapter(block_model(family), tmp_path)
 
 
 def test_a_classifier_folder_brings_its_own_head(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ REPLAY = Program(
     "Rebuild the model of a run from its base and its ledger, bit for bit, and check it against the run's summary.",
     (
         Flag("--round", "after this many rounds; without it after the last", "T"),
-        Flag("--export", "write the model as a folder that transformers opens with from_pretrained", "FOLDER"),
+        Flag("--export", "write model and tokenizer as a folder that from_pretrained opens, adapters merged", "FOLDER"),
+        Flag("--adapter", "write the adapters alone, as a folder that peft opens over the base model", "FOLDER"),
     ),
     (
         ("runs/run-20260101-120000", "check that ledger and summary agree"),
@@ -37,14 +38,16 @@ def main(argv: Sequence[str] | None = None, name: str = REPLAY.name) -> int:
 def replay(command: Command) -> Done:
     if command.config_path is None:
         raise ConfigError("which run? zorba-ray replay RUN, where RUN is the folder of a run")
-    run, export = Path(command.config_path), command.flags.get("--export")
-    made, same = replayed(run, parse_round(command.flags.get("--round")), Path(export) if export else None)
+    run, export, adapter = Path(command.config_path), command.flags.get("--export"), command.flags.get("--adapter")
+    folders = (Path(folder) if folder else None for folder in (export, adapter))
+    made, same = replayed(run, parse_round(command.flags.get("--round")), *folders)
     print(f"{run}: {made.rounds} rounds replayed, model sha256 {made.sha256}")
     if same:
         print("the same, to the bit, as the model that the run ended with")
-    if export:
-        print(f"written to {export}")
-    return Done({"folder": run, "rounds": made.rounds, "model_sha256": made.sha256, "same": same, "export": export})
+    for folder in filter(None, (export, adapter)):
+        print(f"written to {folder}")
+    told = {"folder": run, "rounds": made.rounds, "model_sha256": made.sha256, "same": same}
+    return Done({**told, "export": export, "adapter": adapter})
 
 
 def parse_round(text: str | None) -> int | None:
@@ -55,15 +58,19 @@ def parse_round(text: str | None) -> int | None:
     return int(text)
 
 
-def replayed(run: Path, rounds: int | None, export: Path | None) -> tuple[Replayed, bool | None]:
-    """The model, written to `export` if that is asked; and that it is the one that the run ended with (None: it ended
-    after other rounds). ConfigError where it should be and is not."""
-    from zorba_ray.model import save_folder
+def replayed(
+    run: Path, rounds: int | None, export: Path | None, adapter: Path | None = None
+) -> tuple[Replayed, bool | None]:
+    """The model, written to `export` and its adapters to `adapter` if that is asked; and that it is the one
+    that the run ended with (None: it ended after other rounds). ConfigError where it should be and is not."""
+    from zorba_ray.model import save_adapter, save_folder
     from zorba_ray.runs.replay import replayed_model
     from zorba_ray.runs.summary import FILE, read_summary
+    from zorba_ray.tasks.load import open_tokenizer
 
-    if export is not None and export.exists() and any(export.iterdir()):
-        raise ConfigError(f"{export} is not empty; choose another folder for --export")
+    for flag, folder in (("--export", export), ("--adapter", adapter)):
+        if folder is not None and folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} is not empty; choose another folder for {flag}")
     made = replayed_model(run, rounds)
     same = None
     if (run / FILE).exists() and (summary := read_summary(run)).rounds_done == made.rounds:
@@ -75,4 +82,7 @@ def replayed(run: Path, rounds: int | None, export: Path | None) -> tuple[Replay
             )
     if export is not None:
         save_folder(made.model, export)
+        open_tokenizer(made.model.spec.config)[0].save_pretrained(export)
+    if adapter is not None:
+        save_adapter(made.model, adapter)
     return made, same

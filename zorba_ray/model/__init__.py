@@ -1,7 +1,7 @@
 """Language models as stem, blocks and head, each block's trainable numbers in one flat vector."""
 
 from zorba_ray.model.blocks import Block
-from zorba_ray.model.export import build_model, export_weights, save_folder
+from zorba_ray.model.export import build_model, export_weights, save_adapter, save_folder
 from zorba_ray.model.load import from_module, load_model, model_path, open_config
 from zorba_ray.model.model import BlockModel, Stage
 from zorba_ray.model.spec import HeadSpec, ModelSpec
@@ -18,5 +18,6 @@ __all__ = [
     "load_model",
     "model_path",
     "open_config",
+    "save_adapter",
     "save_folder",
 ]

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from zorba_ray.model.adapters import inject_adapters
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.model.adapters import inject_adapters, is_adapter
 from zorba_ray.model.head import Prototype
-from zorba_ray.model.linear import numbers_of
+from zorba_ray.model.linear import linears, numbers_of
 from zorba_ray.model.model import BlockModel, assemble
 from zorba_ray.model.spec import ModelSpec
 
@@ -59,17 +60,54 @@ def build_model(
 
 
 def save_folder(model: BlockModel, folder: Path) -> None:
-    """Write a folder that `from_pretrained` opens (adapters stay adapters; a prototype head lies beside it)."""
+    """Write a folder that `from_pretrained` opens: adapters are added to the weights under them, and a prototype head
+    lies beside it."""
     module: Any = model.module
     fetched = {id(p): t for (_, p), (_, t) in zip(module.named_parameters(), numbers_of(module), strict=True)}
     names = dict(module.named_parameters(remove_duplicate=False))
-    state = {n: fetched.get(id(names.get(n)), t).clone() for n, t in module.state_dict().items()}
+    added = {
+        f"{name}.base_layer.weight": layer.get_delta_weight("default")
+        for name, layer in module.named_modules()
+        if hasattr(layer, "lora_A") and hasattr(layer, "base_layer")
+    }
+    state = {}
+    for name, tensor in module.state_dict().items():
+        if not is_adapter(name):
+            numbers = fetched.get(id(names.get(name)), tensor)
+            state[name.replace(".base_layer.", ".")] = numbers + added[name] if name in added else numbers.clone()
     module.save_pretrained(folder, state_dict=state)
     if model.head.prototype is not None:
         from safetensors.torch import save_file
 
         prototype = {name: parameter.data.clone() for name, parameter in model.head.prototype.named_parameters()}
         save_file(prototype, folder / "prototype.safetensors")
+
+
+def save_adapter(model: BlockModel, folder: Path) -> None:
+    """Write the adapters alone, as a folder that peft opens over the base model."""
+    from peft import LoraConfig as PeftConfig
+    from safetensors.torch import save_file
+
+    if model.spec.config.trainable != "lora":
+        raise ConfigError("--adapter: this run trained no adapters (model.trainable is not lora); use --export alone")
+    tensors = {
+        f"base_model.model.{name.replace('.default.', '.')}": parameter.data.clone().contiguous()
+        for name, parameter in model.module.named_parameters()
+        if is_adapter(name)
+    }
+    wrapped = [name for name, layer in model.module.named_modules() if hasattr(layer, "lora_A")]
+    lora = model.spec.config.lora
+    config = PeftConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # as in `inject_adapters`
+        lora_dropout=0.0,
+        target_modules=wrapped,
+        fan_in_fan_out=any(each.transposed for each in linears([model.module])),
+        base_model_name_or_path=model.spec.config.path,
+        inference_mode=True,
+    )
+    config.save_pretrained(str(folder))
+    save_file(tensors, folder / "adapter_model.safetensors")
 
 
 def _transformers_config(spec: ModelSpec) -> Any:
