@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import one_ray
 import pytest
 import ray
 from ray.exceptions import OutOfMemoryError
@@ -16,6 +17,7 @@ from zorba_ray.ledger.snapshot import Snapshot, kept, oldest_round, read_snapsho
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.simulate import simulate
+from zorba_ray.runtime import launch
 from zorba_ray.runtime.driver import Driver
 
 SMALL = [
@@ -45,10 +47,19 @@ def rounds(driver: Driver, until: int = 1000) -> None:
                 return
 
 
+@pytest.fixture(autouse=True)
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "starter", one_ray.warm_starter([]))
+
+
+def leave(driver: Driver) -> None:
+    """Its actors go on to the next."""
+    one_ray._idle.extend(member.actor for member in driver.site.pool.members)
+
+
 def end(driver: Driver) -> bytes:
     driver.finish(False, "", 1.0)
-    for member in driver.site.pool.members:
-        ray.kill(member.actor)
+    leave(driver)
     return (driver.folder / LEDGER).read_bytes()
 
 
@@ -91,8 +102,7 @@ def test_a_resumed_run_begins_at_its_last_snapshot_that_is_sound(
     rounds(driver, 7)
     assert [path.stem for path in kept(folder)] == ["round-00000004", "round-00000006"], "pruned"
     driver.session.writer.flush()
-    for member in driver.site.pool.members:
-        ray.kill(member.actor)
+    leave(driver)
     for path in {"nothing": [], "a snapshot": kept(folder)[1:], "all snapshots": kept(folder)}[spoiled]:
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
@@ -132,8 +142,7 @@ def test_the_tensors_of_old_rounds_go_with_the_snapshot_that_makes_them_dispensa
     names = sorted(path.stem for path in (folder / "tensors").iterdir())
     assert names == ["round-000004", "round-000005", "round-000006"]
     driver.session.writer.flush()
-    for member in driver.site.pool.members:
-        ray.kill(member.actor)
+    leave(driver)
     again = driver_of(folder, True, *training)
     rounds(again)
     end(again)
