@@ -136,7 +136,8 @@ def test_a_snapshot_of_other_rounds_is_passed_over(tmp_path: Path):
 @pytest.mark.ray
 def test_the_tensors_of_old_rounds_go_with_the_snapshot_that_makes_them_dispensable(local_ray: None, tmp_path: Path):
     folder = tmp_path / "run"
-    training = ["method=fedavg", "clients.budgets.classes=[{name: all, budget: 64 MiB}]", "checkpoint.tensors=1"]
+    training = ["method=fedavg", "clients.budgets.classes=[{name: all, budget: 64 MiB}]", "checkpoint.tensors=1",
+                "clients.batch=2", "rounds=8", "fedavg.epochs=0"]  # fmt: skip
     driver = driver_of(folder, False, *training)
     rounds(driver, 7)
     names = sorted(path.stem for path in (folder / "tensors").iterdir())
