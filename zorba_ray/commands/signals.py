@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -45,11 +45,21 @@ class Signals:
         return "Nothing was begun."
 
 
+def end_offspring() -> None:
+    """Kill what this process has started, Ray's processes and those that they started: some would outlive it."""
+    with suppress(ImportError):
+        import psutil  # type: ignore[import-untyped]  # comes with Ray
+
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                process.kill()
+
+
 @contextmanager
 def stoppable(folder: Path, begun: bool) -> Iterator[Signals]:
     """The first signal is raised. A second Ctrl-C, or a SIGTERM after a Ctrl-C, ends the process at once, with the last
-    words. SIGTERMs that follow one another are one. What the process has begun elsewhere ends with it: the ledger's
-    lines are whole, or cut when the run goes on."""
+    words. SIGTERMs that follow one another are one. Whatever the process has started ends with it: the ledger's lines
+    are whole, or cut when the run goes on."""
     signals = Signals(folder, begun)
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -59,6 +69,7 @@ def stoppable(folder: Path, begun: bool) -> Iterator[Signals]:
         if len(signals.came) > 1:
             end = SHOW_CURSOR if sys.stderr.isatty() else ""
             os.write(2, f"{end}zorba_ray: stopped at once. {signals.last_words()}\n".encode(errors="replace"))
+            end_offspring()
             os._exit(signals.status)
         raise KeyboardInterrupt
 
