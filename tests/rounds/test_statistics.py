@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.engine.backward import gradients
 from zorba_ray.engine.plain import plain_loss
-from zorba_ray.messages import Report
+from zorba_ray.messages import Report, nothing_from
 from zorba_ray.methods import statistics as method
 from zorba_ray.noise import sample
 from zorba_ray.rounds.host import Host
-from zorba_ray.rounds.statistics import curvature, estimate, probe_plans
+from zorba_ray.rounds.statistics import curvature, estimate, gather, missing, probe_plans, refuse_too_few
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import build_host, prepare
 from zorba_ray.tasks import Batch
@@ -40,6 +41,11 @@ def reports_of(
     return answers
 
 
+def whole(answers: list[list[Report]], blocks: int) -> list[list[tuple[np.ndarray, Report]]]:
+    """Each report is about all blocks."""
+    return [[(np.ones(blocks, dtype=np.bool_), report) for report in answer] for answer in answers]
+
+
 @pytest.mark.parametrize("taken", [10, 4])
 def test_statistics_are_unbiased(taken: int):
     rng = np.random.default_rng(0)
@@ -57,7 +63,9 @@ def test_statistics_are_unbiased(taken: int):
     estimates = []
     for _ in range(120):
         clients = sorted(rng.choice(total, taken, replace=False).tolist())
-        found = estimate(plans, reports_of(gradients, curvature, noise, clients, 50, rng), total, np.full(blocks, size))
+        chosen = replace(plans[0], participants=tuple(clients))
+        answers = whole(reports_of(gradients, curvature, noise, clients, 50, rng), blocks)
+        found = estimate(gather(answers, chosen, blocks), total, np.full(blocks, size))
         estimates.append([found.gradient, found.batch_variance, found.client_variance, found.smoothness])
     mean_estimate = np.mean(estimates, axis=0)
     error = np.std(estimates, axis=0) / np.sqrt(len(estimates))
@@ -125,3 +133,78 @@ def slope(host: Host, batch: Batch, block: int, z: torch.Tensor) -> float:
     with gradients(host.model, row) as parameters:
         found = torch.autograd.grad(plain_loss(host.model, batch), parameters)
     return float(torch.cat([g.reshape(-1) for g in found]).double() @ z.double())
+
+
+def probed(blocks: int = 3, clients: int = 4, directions: int = 6):
+    """A plan, and the answers of both mini-batches, block by block."""
+    config = Config()
+    config.clients.count = config.allocation.probe_clients = clients
+    config.allocation.probe_directions = directions
+    plan, rng = probe_plans(config, 0)[0], np.random.default_rng(5)
+    rows = np.eye(blocks, dtype=np.bool_)
+    answers = [
+        [
+            (row, Report(n, rng.standard_normal(2 * directions).astype(np.float32), 0.0, 1, 1, 1.0, 1.0))
+            for row in rows for n in range(clients)
+        ]
+        for _ in range(2)
+    ]  # fmt: skip
+    return plan, answers
+
+
+def test_block_by_block_or_all_at_once_the_estimate_is_the_same():
+    plan, answers = probed()
+    together = []
+    for answer in answers:
+        parts = [[r.scalars.reshape(2, -1) for _, r in answer if r.client == n] for n in range(4)]
+        scalars = [np.concatenate(part, axis=1).reshape(-1) for part in parts]
+        together.append([Report(n, row, 0.0, 1, 1, 1.0, 1.0) for n, row in enumerate(scalars)])
+    np.testing.assert_array_equal(gather(answers, plan, 3), gather(whole(together, 3), plan, 3))
+
+
+@pytest.mark.parametrize("spoiled", ["lost", "nan", "inf"])
+def test_a_probe_that_is_lost_or_not_finite_spoils_only_itself(spoiled: str):
+    plan, answers = probed()
+    expected = estimate(gather(answers, plan, 3), 4, np.ones(3))
+    row, report = answers[1][4]  # client 0, block 1
+    scalars = report.scalars.copy()
+    scalars[7] = np.nan if spoiled == "nan" else np.inf
+    answers[1][4] = row, nothing_from(0, "lost") if spoiled == "lost" else replace(report, scalars=scalars)
+    found = gather(answers, plan, 3)
+    reports = [each for answer in answers for _, each in answer]
+    refuse_too_few(found, ["a", "b", "c"], plan, reports)
+    (note,) = missing(found, reports)
+    assert "11 of 12 probes" in note and ("1 lost" if spoiled == "lost" else "1 not finite") in note
+    estimated = estimate(found, 4, np.ones(3))
+    for name in ("gradient", "batch_variance", "client_variance", "smoothness"):
+        values, before = getattr(estimated, name), getattr(expected, name)
+        assert np.isfinite(values).all() and (values > 0).all()
+        np.testing.assert_allclose(values[[0, 2]], before[[0, 2]], rtol=1e-2)
+
+
+def test_too_few_probes_are_one_line():
+    plan, answers = probed(clients=3)
+    lost = [[(row, nothing_from(each.client, "out_of_memory") if row[2] and each.client else each)
+             for row, each in answer] for answer in answers]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"block c 1 of 3 clients .*\(4 out_of_memory\).*probe_clients") as caught:
+        refuse_too_few(gather(lost, plan, 3), ["a", "b", "c"], plan, [each for answer in lost for _, each in answer])
+    assert "\n" not in str(caught.value)
+
+
+def test_where_budgets_do_not_hold_all_blocks_each_is_probed_by_those_who_can_hold_it():
+    config = load_config(None, ["clients.count=4", "clients.budgets.explicit=[1 GiB, 1 MiB, 1 MiB, 1 MiB]",
+                                "allocation.statistics=estimated", "allocation.probe_clients=4"])  # fmt: skip
+    prepared = prepare(config)
+    host, allocator, asked = build_host(prepared.base, "cpu"), prepared.allocator, []
+
+    def probe(plan, active):
+        rows = active[list(plan.participants)]
+        asked.append((plan.participants, rows))
+        return [host.probe(plan, [n], row[None])[0] for n, row in zip(plan.participants, rows, strict=True)]
+
+    found = allocator.allocate(0, probe)
+    vram, budgets = allocator.instance.vram, allocator.instance.budgets
+    assert len(asked) == 2 * vram.blocks
+    for participants, rows in asked:
+        assert (rows.sum(axis=1) == 1).all() and (vram.of(rows) <= budgets[list(participants)]).all()
+    assert np.isfinite(found.statistics.gradient).all()

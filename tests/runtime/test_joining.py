@@ -207,6 +207,17 @@ def test_an_address_that_swallows_packets_does_not_hang(monkeypatch: pytest.Monk
         assert not ray.is_initialized()
 
 
+@pytest.mark.parametrize("hidden", ["ray._private.grpc_utils", "ray._private.services"])
+def test_without_rays_private_parts_an_address_is_still_asked(monkeypatch: pytest.MonkeyPatch, hidden: str):
+    monkeypatch.setitem(sys.modules, hidden, None)
+    monkeypatch.setattr("zorba_ray.runtime.connect.PATIENCE", 1.0)
+    (port,) = free_ports(1)
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    for address in ("auto", f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+        with pytest.raises(ConfigError, match="no Ray cluster answers"):
+            connect(address)
+
+
 class Flaky:
     """Stands in for ray.init: fails so many times with Ray's words for a server that did not start."""
 

@@ -39,12 +39,14 @@ def placed(config: Config, budgets: list[int], backend: BackendName) -> tuple[st
 
     from zorba_ray.runtime.connect import connect
     from zorba_ray.runtime.launch import place
+    from zorba_ray.runtime.news import News
+    from zorba_ray.runtime.waiting import Watch
 
     guest = ray.is_initialized()
     try:
         if not guest:
             connect(config.runtime.address)
-        placement = place(config, budgets)
+        placement = place(config, budgets, Watch(News(), config.runtime.patience))
         return placement.reason, len(placement.slots)
     finally:
         if not guest:

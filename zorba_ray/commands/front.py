@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from zorba_ray.commands.signals import GRACE, Signals
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.report.display import Display
@@ -41,7 +42,13 @@ class Ended:
 
 
 def conduct(
-    config: Config, folder: Path, resume: bool, backend: BackendName, display: Display, started: float
+    config: Config,
+    folder: Path,
+    resume: bool,
+    backend: BackendName,
+    display: Display,
+    started: float,
+    signals: Signals | None = None,
 ) -> Ended:
     """A whole run, or what is left of one. ConfigError, after its summary was written, where it stopped by itself
     because something is wrong; what reaches a target (`stop.*`) has ended well."""
@@ -52,6 +59,8 @@ def conduct(
         for note in ignored(config):
             display.note(note)
         with site(config, folder, resume, display) as run:
+            if signals is not None:
+                signals.folder, signals.begun = run.folder, True
             interrupted, stopped = False, ""
             try:
                 while events := run.advance():
@@ -59,6 +68,8 @@ def conduct(
                         display.event(event)
             except KeyboardInterrupt:
                 interrupted = True
+                if signals is not None and signals.terminated and isinstance(run, Remote):
+                    run.actor.halt.remote(GRACE)
                 display.note("stopping after this round …")
             except ConfigError as error:
                 stopped = str(error)
@@ -82,49 +93,58 @@ def in_process(config: Config, folder: Path, resume: bool, display: Display) -> 
 
 @dataclass
 class Remote:
-    """The driver's actor."""
+    """The driver's actor. While it works, the display says what it does."""
 
     actor: Any
     folder: Path
+    display: Display
+    patience: float
+
+    def ask(self, reference: Any) -> Any:
+        from zorba_ray.runtime.follow import follow
+
+        return follow(self.actor, reference, self.display.note, self.display.stage, self.patience)
 
     def advance(self) -> list[Event]:
-        from zorba_ray.runtime.launch import answer
-
-        events: list[Event] = answer(self.actor.advance.remote())
+        events: list[Event] = self.ask(self.actor.advance.remote())
         return events
 
     def finish(self, *arguments: Any) -> Summary:
-        from zorba_ray.runtime.launch import answer
-
-        summary: Summary = answer(self.actor.finish.remote(*arguments))
+        summary: Summary = self.ask(self.actor.finish.remote(*arguments))
         return summary
 
 
 @contextmanager
 def on_ray(config: Config, folder: Path, resume: bool, display: Display) -> Iterator[Led]:
     """A Ray that is up in this process is used, whatever `runtime.address` says, and left up."""
+    display.stage("starting Ray")
     import ray
 
+    from zorba_ray.runtime.alone import write_access
     from zorba_ray.runtime.connect import connect, start_driver, through_client
     from zorba_ray.runtime.driver import Driver
-    from zorba_ray.runtime.launch import answer
 
+    access: Path | None = None
     guest = ray.is_initialized()
     driver: Any = None
     try:
         if not guest:
-            connect(config.runtime.address)
+            for note in connect(config.runtime.address):
+                display.note(note)
         where = folder if through_client() else folder.absolute()
         driver = start_driver(Driver, config, str(where), resume)
-        briefing = answer(driver.prepare.remote())
+        remote = Remote(driver, folder, display, config.runtime.patience)
+        briefing = remote.ask(driver.prepare.remote())
         if briefing.machine != platform.node():
             folder = Path(briefing.folder)
             display.note(f"the run's folder is {folder} on {briefing.machine}, where the driver is")
         folder = folder.with_name(Path(briefing.folder).name)  # with a number, where another run has the name
+        remote.folder = folder
         for note in briefing.notes:
             display.note(note)
         display.begin(briefing.rounds_done)
-        yield Remote(driver, folder)
+        access = None if guest else write_access(folder)
+        yield remote
     except (ray.exceptions.RayActorError, ConnectionError) as error:
         what = "driver" if isinstance(error, ray.exceptions.RayActorError) else "connection to the cluster"
         why = str(error).splitlines()[0].rstrip(".")
@@ -132,6 +152,8 @@ def on_ray(config: Config, folder: Path, resume: bool, display: Display) -> Iter
     finally:
         with suppress(OSError):  # only an empty one: made in vain
             folder.rmdir()
+        if access is not None:
+            access.unlink(missing_ok=True)
         if not guest:
             ray.shutdown()
         elif driver is not None:

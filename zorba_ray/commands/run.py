@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from zorba_ray.commands.entry import INTERRUPTED, Done, enter
+from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import RUN, Command
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.files import check_files
@@ -48,10 +49,16 @@ def run(command: Command, started: float) -> Done:
             print(f"{folder} is finished: {end.rounds_done} of {end.rounds} rounds; it becomes longer with rounds=…")
             return Done({"folder": folder, **dataclasses.asdict(end)})
     from zorba_ray.commands.front import conduct
+    from zorba_ray.commands.signals import stoppable
     from zorba_ray.report.display import Display
 
-    ended = conduct(config, folder, resume, backend, Display(config.rounds, config.name), started)
-    status = INTERRUPTED if ended.summary.interrupted else 0
+    with stoppable(folder, resume) as signals:
+        try:
+            ended = conduct(config, folder, resume, backend, Display(config.rounds, config.name), started, signals)
+        except KeyboardInterrupt:
+            print(f"zorba_ray: stopped. {signals.last_words()}", file=sys.stderr)
+            return Done({"folder": signals.folder}, signals.status)
+    status = signals.status if ended.summary.interrupted else 0
     return Done({"folder": ended.folder, **dataclasses.asdict(ended.summary)}, status)
 
 

@@ -237,6 +237,15 @@ class EvaluationConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    every: int = key(200, "rounds between snapshots of the weights, from which a resumed run goes on; 0: none, it "
+                          "replays the ledger")
+    keep: int = key(2, "snapshots that are kept, the newest")
+    tensors: int = key(0, "of a method with gradients, rounds whose tensors stay on disk; older ones go with the "
+                          "snapshot that makes them dispensable. 0: all, and any round can be replayed")
+
+
+@dataclass
 class GuardConfig:
     loss_multiple: float = key(4.0, "stop when the mean loss exceeds this multiple of the first round's")
     collapse: str = key(
@@ -259,6 +268,10 @@ class StopConfig:
 class RuntimeConfig:
     address: str = key("local", "Ray cluster: 'local' starts one here, 'auto' joins a running one, or ray://host:port")
     actors: int = key(0, "client actors in cohort placement; 0: one per CPU core (or GPU)")
+    cpus: int = key(0, "CPU cores of the cluster that the run may use; 0: all")
+    gpus: int = key(0, "GPUs that the run uses, and waits for until the cluster has them; 0: all that there are")
+    patience: float = key(600.0, "seconds after which the run gives up on room that does not come, and takes an actor "
+                                 "that stands still for dead")
     threads: int = key(1, "threads of one actor; 1 keeps the ledger bit-equal over placements on CPUs")
     device: str = key("auto", "where clients compute", ("auto", "cpu", "cuda"))
     hidden_memory: str = key("256 MiB", "most memory that one actor may hold in hidden states; work is chunked to fit")
@@ -290,6 +303,7 @@ class Config:
     privacy: PrivacyConfig = section(PrivacyConfig, "differential privacy of clients, by a trusted server")
     allocation: AllocationConfig = section(AllocationConfig, "which client tunes which blocks")
     evaluation: EvaluationConfig = section(EvaluationConfig, "measuring accuracy")
+    checkpoint: CheckpointConfig = section(CheckpointConfig, "what lies beside the ledger so that going on is quick")
     guard: GuardConfig = section(GuardConfig, "when to stop a run that goes wrong")
     stop: StopConfig = section(StopConfig, "targets at which a run is done before its last round")
     runtime: RuntimeConfig = section(RuntimeConfig, "Ray and the hardware")

@@ -355,7 +355,15 @@ def check_stop(config: Config) -> None:
 def check_runtime(config: Config) -> None:
     runtime = config.runtime
     at_least(0, runtime__actors=runtime.actors)
+    at_least(0, runtime__cpus=runtime.cpus, runtime__gpus=runtime.gpus)
     at_least(1, runtime__threads=runtime.threads)
+    positive(runtime__patience=runtime.patience)
+    require(not (runtime.gpus and runtime.device == "cpu"), "runtime.gpus", runtime.gpus, "0 with runtime.device=cpu")
+    checkpoint = config.checkpoint
+    at_least(0, checkpoint__every=checkpoint.every, checkpoint__tensors=checkpoint.tensors)
+    at_least(1, checkpoint__keep=checkpoint.keep)
+    require(checkpoint.every > 0 or checkpoint.tensors == 0, "checkpoint.tensors", checkpoint.tensors,
+            "0 while checkpoint.every is 0: only a snapshot makes tensors dispensable")
     check_size(runtime.hidden_memory, "runtime.hidden_memory")
     known = runtime.address in ("local", "auto") or re.fullmatch(r"(ray://)?[^\s/:]+:\d+", runtime.address)
     require(bool(known), "runtime.address", runtime.address, "local, auto, or an address such as ray://host:10001")

@@ -44,11 +44,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Ledger:
-    """A ledger that was read: header, entries in order, and what had to be cut from its end (empty: nothing)."""
+    """A ledger that was read: header, entries in order, what had to be cut from its end (empty: nothing), and the seals
+    of its lines, the header's first."""
 
     header: Header
     entries: list[Entry]
     cut: str
+    seals: tuple[str, ...] = ()
 
 
 class LedgerWriter:
@@ -76,6 +78,11 @@ class LedgerWriter:
     def rounds(self) -> int:
         """Entries so far; also the number of the next round."""
         return self._rounds
+
+    @property
+    def seal(self) -> str:
+        """Of the last line."""
+        return self._seal
 
     def append(self, entry: Entry) -> Entry:
         """The entry as it is from now on: tensors are on disk, no longer in memory."""
@@ -121,7 +128,7 @@ def read_ledger(path: Path) -> Ledger:
     for number, entry in enumerate(entries):
         if entry.round != number:
             raise LedgerError(f"{path}: entry {number} is of round {entry.round}; rounds must follow each other")
-    return Ledger(header, entries, cut)
+    return Ledger(header, entries, cut, tuple(seal for _, seal, _ in lines))
 
 
 def header_seal(header: Header) -> str:

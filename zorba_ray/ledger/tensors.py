@@ -29,7 +29,10 @@ class TensorFile:
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
-            raise ConfigError(f"{self.path} is missing, and the ledger needs it; restore it from a copy") from None
+            raise ConfigError(
+                f"{self.path} is missing, and the ledger needs it; restore it from a copy (checkpoint.tensors lets go "
+                f"of the tensors of old rounds)"
+            ) from None
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise ConfigError(f"{self.path} is damaged: it is not what the ledger says; restore it from a copy")
         return {int(name): vector for name, vector in sorted(load(content).items())}
@@ -60,6 +63,13 @@ def remove_tensors(folder: Path, rounds: int) -> None:
     known = {file_name(round) for round in range(rounds)}
     for path in (folder / FOLDER).glob("*round-*.safetensors*"):
         if path.name not in known:
+            path.unlink()
+
+
+def forget_tensors(folder: Path, rounds: int) -> None:
+    """Remove the files of rounds before `rounds`, which a snapshot makes dispensable."""
+    for path in (folder / FOLDER).glob("round-*.safetensors"):
+        if path.name < file_name(rounds):
             path.unlink()
 
 

@@ -19,9 +19,9 @@ from zorba_ray.methods.method import ZeroOrder
 
 
 def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Path, ...]:
-    """The clean model, then `θ ± μ z_p` on one block after the other, directions innermost; `active` is not asked."""
+    """The clean model, then `θ ± μ z_p` on one active block after the other, directions innermost."""
     paths: list[Path] = [(CLEAN,) * len(active)]
-    for block in range(len(active)):
+    for block in np.flatnonzero(active):
         for p in range(plan.directions):
             for s in (plan.mu, -plan.mu):
                 version = ((plan.direction(p, client), s),)
@@ -30,7 +30,7 @@ def probes(plan: RoundPlan, client: int, active: NDArray[np.bool_]) -> tuple[Pat
 
 
 def scalars(plan: RoundPlan, losses: NDArray[np.float64]) -> NDArray[np.float32]:
-    """ρ [L·P], blocks outermost, then h [L·P]."""
+    """ρ [active blocks · P], blocks outermost, then h likewise."""
     plus, minus = losses[1:].reshape(-1, 2).T
     rho, h = (plus - minus) / (2 * plan.mu), (plus + minus - 2 * losses[0]) / plan.mu**2
     return np.concatenate([rho, h]).astype(np.float32)

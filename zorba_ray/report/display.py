@@ -10,14 +10,17 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
 from zorba_ray.config.units import format_bytes
 from zorba_ray.config.words import duration, percent
@@ -27,6 +30,19 @@ from zorba_ray.runs.summary import Summary
 
 BARS = "▁▂▃▄▅▆▇█"
 PLAIN_LINES = 20  # about how many lines a run prints where there is no terminal
+ENOUGH = 3  # rounds, before anything is said of those to come
+RECENT = 30  # rounds whose median length is that of those to come
+
+
+class State(ProgressColumn):
+    """What the display says beside its bar, anew at every refresh: a clock goes on while nothing happens."""
+
+    def __init__(self, text: Callable[[], str]):
+        super().__init__()
+        self._text = text
+
+    def render(self, task: Task) -> Text:
+        return Text(self._text())
 
 
 class Display:
@@ -35,6 +51,11 @@ class Display:
     def __init__(self, total_rounds: int, name: str, stream: TextIO | None = None):
         self._total, self._name, self._done = total_rounds, name, 0
         self._start, self._first = time.monotonic(), 0
+        self._running = False  # rounds have begun
+        self._stage, self._entered = "starting", time.monotonic()
+        self._seconds: deque[float] = deque(maxlen=RECENT)  # of rounds
+        self._evaluations: deque[float] = deque(maxlen=RECENT)
+        self._told = time.monotonic()  # when something last happened
         self._losses: list[float] = []
         self._accuracy: float | None = None
         self._evaluated = 0
@@ -44,16 +65,25 @@ class Display:
         self._every = max(1, total_rounds // PLAIN_LINES)
         self._progress: Progress | None = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
-            columns = TextColumn("{task.description}", style="bold"), BarColumn(24), TextColumn("{task.fields[state]}")
+            columns = TextColumn("{task.description}", style="bold"), BarColumn(24), State(self._live_state)
             self._progress = Progress(*columns, console=self._console, refresh_per_second=4)
-            self._task = self._progress.add_task(escape(name), total=total_rounds, state="starting")
+            self._task = self._progress.add_task(escape(name), total=total_rounds)
 
     def begin(self, done: int) -> None:
         """Rounds start now; `done` of them were done in earlier sittings."""
         self._done = self._first = done
-        self._start = time.monotonic()
+        self._start = self._told = time.monotonic()
+        self._stage, self._running = "", True
         if self._progress is not None:
             self._progress.update(self._task, completed=done)
+
+    def stage(self, name: str) -> None:
+        """What is under way now, until the next stage or a round's end. In a log, a line where it is no round."""
+        if name == self._stage:
+            return
+        self._stage, self._entered = name, time.monotonic()
+        if self._progress is None and not self._running and not name.startswith("replaying"):
+            self._print(f"{name} …")
 
     def note(self, text: str) -> None:
         """One line that stays."""
@@ -72,12 +102,14 @@ class Display:
             self.evaluation(record)
 
     def round(self, record: RoundRecord) -> None:
-        self._done = record.round + 1
+        self._done, self._stage = record.round + 1, ""
+        self._seconds.append(record.seconds)
+        self._told = time.monotonic()
         self._losses.append(record.loss)
         self._up += record.bytes_up
         self._down += record.bytes_down
         if self._progress is not None:
-            self._progress.update(self._task, completed=self._done, state=self._live_state())
+            self._progress.update(self._task, completed=self._done)
         elif self._done % self._every == 0 or self._done == self._total:
             cost = f"up {format_bytes(self._up)}  down {format_bytes(self._down)}  {self._left()}"
             loss = "nobody reported" if math.isnan(record.loss) else f"loss {record.loss:.4f}"
@@ -85,10 +117,11 @@ class Display:
 
     def evaluation(self, record: EvaluationRecord) -> None:
         due = self._accuracy is None or record.round - self._evaluated >= self._every or record.round == self._total
-        self._accuracy = record.accuracy
-        if self._progress is not None:
-            self._progress.update(self._task, state=self._live_state())
-        elif due:
+        self._accuracy, self._stage = record.accuracy, ""
+        if record.round > self._first:  # the first one is slow: everything is done for the first time
+            self._evaluations.append(time.monotonic() - self._told)
+        self._told = time.monotonic()
+        if self._progress is None and due:
             self._evaluated = record.round
             result = f"test accuracy {percent(record.accuracy)}  test loss {record.loss:.4f}"
             self._print(f"round {record.round}/{self._total}  {result}")
@@ -117,6 +150,8 @@ class Display:
     def _live_state(self) -> str:
         """Ordered by what is missed least when a narrow terminal cuts the end."""
         parts = [f"{self._done}/{self._total}"]
+        if self._stage:
+            parts.append(f"{self._stage} {duration(time.monotonic() - self._entered)}")
         if self._losses:
             parts.append(f"loss {self._losses[-1]:.4f} {sparkline(self._losses, 12)}")
         if self._accuracy is not None:
@@ -124,11 +159,14 @@ class Display:
         return "  ".join([*parts, self._left(), f"↑{format_bytes(self._up)} ↓{format_bytes(self._down)}"])
 
     def _left(self) -> str:
-        """Time left, from the rounds of this sitting."""
-        rounds = self._done - self._first
-        if rounds == 0 or self._done >= self._total:
+        """Time left: rounds and evaluations to come take as long as those of this sitting did in the median. Of the
+        first rounds, which are slow, nothing is told."""
+        rounds, to_come = self._done - self._first, self._total - self._done
+        if rounds < ENOUGH or not to_come:
             return f"{duration(time.monotonic() - self._start)}"
-        return f"{duration((time.monotonic() - self._start) / rounds * (self._total - self._done))} left"
+        evaluations = len(self._evaluations) * to_come / max(rounds, 1)
+        left = to_come * median(self._seconds) + evaluations * median(self._evaluations or [0.0])
+        return f"{duration(left)} left"
 
     def _print(self, text: str) -> None:
         """As it is: no markup, and nothing that the stream's encoding cannot say."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from zorba_ray.allocation import Instance, Plan, make_plan, rotated
 from zorba_ray.config.schema import Config
 from zorba_ray.messages import Report, RoundPlan
-from zorba_ray.rounds.statistics import Statistics, estimate, probe_plans
+from zorba_ray.rounds.statistics import Statistics, estimate, gather, missing, probe_plans, refuse_too_few
 
 Probe = Callable[[RoundPlan, NDArray[np.bool_]], list[Report]]  # a round's reports, from its plan and a [N, L]
 
@@ -57,12 +57,15 @@ class Allocator:
     def allocate(self, round: int, probe: Probe) -> Allocated:
         """Solve for this round, with statistics estimated at the current weights where that is asked."""
         reports: list[Report] = []
+        notes: list[str] = []
         if self.config.allocation.statistics == "estimated":
-            everything = np.ones((self.instance.clients, self.instance.blocks), dtype=np.bool_)
             plans = probe_plans(self.config, round)
-            answers = [probe(plan, everything) for plan in plans]
-            statistics = estimate(plans, answers, self.instance.clients, self.instance.sizes)
-            reports = [report for answer in answers for report in answer]
+            answers = [self._probed(plan, probe) for plan in plans]
+            reports = [report for answer in answers for _, report in answer]
+            scalars = gather(answers, plans[0], self.instance.blocks)
+            refuse_too_few(scalars, self.instance.block_names, plans[0], reports)
+            statistics = estimate(scalars, self.instance.clients, self.instance.sizes)
+            notes = missing(scalars, reports)
         else:
             statistics = self.given
         instance = replace(
@@ -73,8 +76,26 @@ class Allocator:
             smoothness=statistics.smoothness,
         )
         plan = make_plan(instance, self.config.allocation, self.config.seed)
+        plan = replace(plan, messages=(*notes, *plan.messages))
         self.plans[round] = plan
         return Allocated(round, plan, statistics, reports)
+
+    def _probed(self, plan: RoundPlan, probe: Probe) -> list[tuple[NDArray[np.bool_], Report]]:
+        """Reports with the blocks that each is about: all at once where the budgets of all who probe hold them, else
+        one block after the other, by those whose budgets do."""
+        vram, budgets = self.instance.vram, self.instance.budgets
+        everything = np.ones(self.instance.blocks, dtype=np.bool_)
+        asked = [everything]
+        if vram.of(everything) > budgets[list(plan.participants)].min():
+            asked = list(np.eye(self.instance.blocks, dtype=np.bool_))
+        found = []
+        for row in asked:
+            needed = float(vram.of(row))
+            holding = tuple(n for n in plan.participants if budgets[n] >= needed)
+            if holding:
+                active = np.broadcast_to(row, (self.instance.clients, self.instance.blocks)).copy()
+                found += [(row, report) for report in probe(replace(plan, participants=holding), active)]
+        return found
 
     def plan_in(self, round: int) -> Plan:
         """The plan in force."""

@@ -59,6 +59,22 @@ class Host:
             self.model.moved()
             self.rounds += 1
 
+    def vectors(self) -> list[NDArray[np.float32]]:
+        """The current block vectors."""
+        return [block.vector.cpu().numpy() for block in self.model.blocks]
+
+    def adopt(self, vectors: Sequence[NDArray[np.float32]], rounds: int, digest: str) -> bool:
+        """Take over the block vectors that so many steps led to; False, and nothing changes, if the digest differs."""
+        import torch
+
+        if vectors_sha256(vectors) != digest:
+            return False
+        for block, vector in zip(self.model.blocks, vectors, strict=True):
+            block.vector.copy_(torch.tensor(vector))
+        self.model.moved()
+        self.rounds = rounds
+        return True
+
     def probe(self, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]) -> list[Report]:
         """The clients' scalars of this round, at the current weights; `active` has their rows of a[n, l]."""
         assert plan.round == self.rounds, f"probes of round {plan.round} at the weights of round {self.rounds}"
@@ -187,7 +203,7 @@ class Host:
 
     def digest(self) -> str:
         """SHA-256 over the current block vectors: equal digests mean equal models, to the bit."""
-        return vectors_sha256([block.vector.cpu().numpy() for block in self.model.blocks])
+        return vectors_sha256(self.vectors())
 
 
 def as_kept(paths: Sequence[Path], row: NDArray[np.bool_], in_few_bits: NDArray[np.bool_]) -> tuple[Path, ...]:

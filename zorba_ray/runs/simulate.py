@@ -111,14 +111,17 @@ class Simulation:
         self.backend = site.ready(prepared, self.session.steps)
         self.events: Iterator[Event] = self.session.events(self.backend)
 
-    def advance(self) -> list[Event]:
-        """Rounds for a breath's time and what came of them; empty when the run is done."""
+    def advance(self, keep: Callable[[int, str], None] | None = None) -> list[Event]:
+        """Rounds for a breath's time and what came of them; empty when the run is done. `keep` is told after each round
+        how many are done, and the seal of the ledger's last line."""
         until = time.perf_counter() + BREATH
         happened: list[Event] = []
         try:
             with writing_to(self.folder):
                 for event in self.events:
                     happened.append(event)
+                    if keep is not None and isinstance(event, RoundRecord):
+                        keep(event.round + 1, self.session.ledger.seal)
                     if time.perf_counter() > until:
                         break
         except Diverged:

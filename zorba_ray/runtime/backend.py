@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from zorba_ray.messages import Report, RoundPlan, Step, Tally, add_tallies, nothing_from, slices
 from zorba_ray.runtime.packing import deal_work
 from zorba_ray.runtime.pool import Member, Pool
+from zorba_ray.runtime.waiting import Halted
 
 
 class RayBackend:
@@ -23,19 +24,22 @@ class RayBackend:
         self._cost = cost
         self._drop = drop
         self._batches = list(slices(test_examples, evaluation_batch))
-        self._by_client = {client: member for member in pool.members for client in member.slot.clients}
 
     def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[Report]:
         hands = self._deal(plan, active)
-        answers = self.pool.run("probe", [(m, (plan, hand, active[hand])) for m, hand in hands], self._drop)
+        news = self.pool.watch.news
+        what = f"round {plan.round + 1}" if plan.method != "statistics" else "probing single blocks"
+        news.enter(what)
+        answers = self.pool.run("probe", [(m, (plan, hand, active[hand])) for m, hand in hands], self._drop, what)
         reports: list[Report] = []
         for (_, hand), answer in zip(hands, answers, strict=True):
             reports += [nothing_from(n, "lost") for n in hand] if answer is None else answer
         return sorted(reports, key=lambda report: report.client)
 
     def _deal(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[tuple[Member, list[int]]]:
-        if self._by_client:
-            return [(self._by_client[n], [n]) for n in plan.participants]
+        by_client = {client: member for member in self.pool.members for client in member.clients}
+        if by_client:
+            return [(by_client[n], [n]) for n in plan.participants]
         costs = [self._cost(active[n].tobytes()) for n in plan.participants]
         hands = deal_work(costs, len(self.pool.members))
         dealt = [(m, [plan.participants[i] for i in hand]) for m, hand in zip(self.pool.members, hands, strict=True)]
@@ -48,14 +52,21 @@ class RayBackend:
     def evaluate(self) -> Tally:
         hands = deal_work([len(batch) for batch in self._batches], len(self.pool.members))
         dealt = [(member, hand) for member, hand in zip(self.pool.members, hands, strict=True) if hand]
-        answers = self.pool.run("evaluate", [(m, ([self._batches[i] for i in hand],)) for m, hand in dealt])
+        self.pool.watch.news.enter("evaluating")
+        work = [(m, ([self._batches[i] for i in hand],)) for m, hand in dealt]
+        answers = self.pool.run("evaluate", work, what="evaluating")
         tallies: dict[int, Tally] = {}
         for (_, hand), part in zip(dealt, answers, strict=True):
             tallies.update(zip(hand, part, strict=True))
         return add_tallies([tallies[i] for i in sorted(tallies)])
 
     def digest(self) -> str:
-        """The digest of the model, which every actor must agree on."""
-        digests = set(self.pool.run("digest", [(member, ()) for member in self.pool.members]))
+        """The digest of the model, which every actor must agree on; empty where the run was halted, and its actors may
+        not answer."""
+        work = [(member, ()) for member in self.pool.members]
+        try:
+            digests = set(self.pool.run("digest", work, what="comparing the actors' weights"))
+        except Halted:
+            return ""
         assert len(digests) == 1, f"the actors' weights differ: {sorted(digests)}"
         return str(digests.pop())

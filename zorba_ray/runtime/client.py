@@ -42,16 +42,35 @@ class ClientActor:
 
         return read(config)
 
-    def setup(self, base: Base, offloads: bool) -> Standing:
+    def stand(self) -> Standing:
+        """Where it stands, answered as soon as there is room for it."""
+        return Standing(os.getpid(), str(ray.get_runtime_context().get_node_id()))
+
+    def setup(self, base: Base, offloads: bool, hidden: int) -> Standing:
         """Build the model from the weights in the object store. With `offloads`, blocks that a client does not tune
-        stay in host memory."""
+        stay in host memory; `hidden` bounds the bytes of hidden states."""
         from zorba_ray.runs.prepare import build_host
 
         blocks = range(len(base.header.blocks)) if offloads else ()
+        runtime = replace(base.config.runtime, hidden_memory=f"{hidden} B")
+        base = replace(base, config=replace(base.config, runtime=runtime))
         self._host, self._offloads = build_host(base, self._device, blocks), offloads
-        context = ray.get_runtime_context()
-        self._memory = Memory(base.config.name, str(context.get_actor_name()))
-        return Standing(os.getpid(), str(context.get_node_id()))
+        self._memory = Memory(base.config.name, str(ray.get_runtime_context().get_actor_name()))
+        return self.stand()
+
+    def apply(self, steps: Sequence[Step]) -> None:
+        """Catch up."""
+        self._host.apply(steps)
+
+    def weights(self, steps: Sequence[Step]) -> tuple[list[NDArray[np.float32]], str]:
+        """Catch up, then the vectors of all blocks, and their digest."""
+        self._host.apply(steps)
+        return self._host.vectors(), self._host.digest()
+
+    def adopt(self, vectors: Sequence[NDArray[np.float32]], rounds: int, digest: str) -> bool:
+        """Take over weights that so many rounds led to; False, and as before, where the digest says they are others."""
+        adopted: bool = self._host.adopt(vectors, rounds, digest)
+        return adopted
 
     def probe(
         self, steps: Sequence[Step], plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]
@@ -70,13 +89,15 @@ class ClientActor:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, self._caps[client] / total))
         try:
+            torch.cuda.set_per_process_memory_fraction(min(1.0, self._caps[client] / total))
             if self._offloads:
                 self._host.model.hold(row)
             (report,) = self._host.probe(plan, [client], row[None])
         except torch.OutOfMemoryError:
             return nothing_from(client, "out_of_memory")
+        finally:  # the cap is this client's: steps and evaluations are no client's
+            torch.cuda.set_per_process_memory_fraction(1.0)
         measured = self._context + torch.cuda.max_memory_reserved()
         return replace(cast("Report", report), measured_bytes=measured)
 

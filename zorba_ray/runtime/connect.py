@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import socket
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -17,6 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
+from zorba_ray.runtime.alone import is_alone, start_alone
+from zorba_ray.runtime.driver import LISTENING
 
 PATIENCE = 5.0  # seconds that a server may take to answer the first call
 ATTEMPTS = 3  # at a Ray Client: its server forks beside gRPC's threads, and some starts fail (Ray issue 63202)
@@ -30,8 +37,9 @@ TOKEN = (
 )
 
 
-def connect(address: str) -> None:
-    """Start Ray on this machine (`local`), or join a cluster: `auto`, host:port of its head, or ray://host:port."""
+def connect(address: str) -> list[str]:
+    """Start Ray on this machine (`local`), or join a cluster: `auto`, host:port of its head, or ray://host:port. What
+    the user should know of it."""
     target = find_cluster(address)
     if target:
         ask(target, judge_token=address != "auto" or "RAY_AUTH_MODE" in os.environ)
@@ -39,8 +47,12 @@ def connect(address: str) -> None:
     attempts = ATTEMPTS if target.startswith(CLIENT) else 1
     for attempt in range(1, attempts + 1):
         try:
-            ray.init(address=address, **options if target else {**options, "include_dashboard": False})
-            return
+            with sigterm_kept():
+                if target:
+                    ray.init(address=address, **options)
+                    return []
+                start_alone(options)
+            return [] if is_alone() else ["Ray listens on every interface of this machine (docs/security.md)"]
         except ray.exceptions.AuthenticationError as error:
             raise ConfigError(first_sentence(error)) from None
         except (ConnectionError, RuntimeError) as error:
@@ -48,6 +60,18 @@ def connect(address: str) -> None:
                 continue
             what = f"the Ray cluster at {target} did not take this run" if target else "Ray does not start here"
             raise ConfigError(f"{what}: {last_line(error)}") from None
+    raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Ray takes SIGTERM over when it starts, and dumps a C++ stack when one comes."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def find_cluster(address: str) -> str:
@@ -56,13 +80,17 @@ def find_cluster(address: str) -> str:
         return ""
     if address != "auto":
         return address
-    from ray._private.services import canonicalize_bootstrap_address_or_die
-
+    found = os.environ.get("RAY_ADDRESS")
+    if found:
+        return found
     try:
-        found = os.environ.get("RAY_ADDRESS") or canonicalize_bootstrap_address_or_die("auto")
+        from ray._private.services import canonicalize_bootstrap_address_or_die
+    except ImportError:  # not one of Ray's promises: then ray.init finds it, or says that there is none
+        return "auto"
+    try:
+        return str(canonicalize_bootstrap_address_or_die("auto"))
     except ConnectionError as error:
         raise ConfigError(f"runtime.address=auto: {one_line(error)} {start_one('auto')}") from None
-    return str(found)
 
 
 def ask(address: str, judge_token: bool) -> None:
@@ -70,9 +98,12 @@ def ask(address: str, judge_token: bool) -> None:
 
     `judge_token` is off where Ray may still find the token by itself.
     """
-    import grpc
-    from ray._private.grpc_utils import init_grpc_channel
-
+    try:
+        import grpc
+        from ray._private.grpc_utils import init_grpc_channel
+    except ImportError:  # not one of Ray's promises: then all that is asked is whether anybody is there
+        knock(address)
+        return
     client = address.startswith(CLIENT)
     try:
         with init_grpc_channel(address.removeprefix(CLIENT)) as channel:
@@ -90,6 +121,17 @@ def ask(address: str, judge_token: bool) -> None:
             raise ConfigError(f"the Ray cluster at {address} refused the token, or there was none. {TOKEN}") from None
 
 
+def knock(address: str) -> None:
+    """ConfigError where nobody listens at the address."""
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
+    if not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except OSError:
+        raise ConfigError(f"no Ray cluster answers at runtime.address={address}; {start_one(address)}") from None
+
+
 def start_one(address: str) -> str:
     port = " --ray-client-server-port=10001" if address.startswith(CLIENT) else ""
     return f"start one with `ray start --head{port}`, or let the run start its own with runtime.address=local"
@@ -105,11 +147,15 @@ def start_driver(driver: type, config: Config, folder: str, resume: bool) -> Any
     else:
         here = ray.get_runtime_context().get_node_id()
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
-    return ray.remote(driver).options(**options).remote(config, folder, resume)
+    groups: dict[str, Any] = {"concurrency_groups": {LISTENING: 1}}
+    remote: Any = ray.remote(**groups)(driver)
+    return remote.options(**options).remote(config, folder, resume)
 
 
 def through_client() -> bool:
-    connected: bool = ray.util.client.ray.is_connected()  # type: ignore[no-untyped-call]
+    from ray.util import client
+
+    connected: bool = client.ray.is_connected()  # type: ignore[no-untyped-call]
     return connected
 
 

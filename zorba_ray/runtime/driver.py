@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
+
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import has_gradients
+from zorba_ray.runtime.news import Bulletin, News
+from zorba_ray.runtime.waiting import Watch
 
 if TYPE_CHECKING:  # the rest is imported while the actors start
+    from zorba_ray.ledger.snapshot import Snapshot
     from zorba_ray.messages import Step
     from zorba_ray.runs.prepared import Outline, Prepared
     from zorba_ray.runs.simulate import Event
     from zorba_ray.runs.summary import Summary
     from zorba_ray.runtime.backend import RayBackend
+
+LISTENING = "listening"  # a thread of its own, so that the driver answers while it works
 
 
 @dataclass(frozen=True)
@@ -34,25 +42,33 @@ class OnRay:
     """The site of a run whose clients are actors; one of them reads model and data for all. While they build their
     models, the allocation is solved: this process needs no torch."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, folder: Path, watch: Watch):
         from zorba_ray.allocation import client_budgets
         from zorba_ray.runtime.launch import place
         from zorba_ray.runtime.pool import Pool
 
         budgets = client_budgets(config.clients, config.seed)
-        self.config = config
-        self.placement = place(config, [int(budget) for budget in budgets.bytes])
+        self.config, self.folder, self.watch = config, folder, watch
+        watch.news.enter("placing the clients")
+        self.placement = place(config, [int(budget) for budget in budgets.bytes], watch)
+        self.reason = self.placement.reason
         self.kind, self.threads = self.placement.kind, config.runtime.threads
-        self.pool = Pool.launch(self.placement.slots, self.placement.start, config)
+        self.pool = Pool.launch(self.placement.slots, self.placement.start, config, watch)
 
     def read(self, config: Config) -> tuple[Any, Outline]:
+        from zorba_ray.runtime.hosting import actor_bytes, fit
+
         outline = self.pool.read()
+        if self.placement.device == "cpu" and not config.runtime.actors:
+            self.reason += fit(self.pool, actor_bytes(outline, config.runtime))
+        self.watch.news.enter("solving the allocation")
         self.pool.setup(offloads=self._offloads())
         return self.pool.base, outline
 
     def ready(self, prepared: Prepared, steps: Sequence[Step]) -> RayBackend:
         from zorba_ray.runtime.backend import RayBackend
 
+        self.pool.snapshots = self._snapshots
         self.pool.ready(steps)
         drop = self.config.runtime.on_fault == "drop"
         batch = self.config.evaluation.batch
@@ -60,6 +76,29 @@ class OnRay:
 
     def faults(self) -> Sequence[str]:
         return self.pool.faults
+
+    def keep(self, rounds: int, seal: str) -> None:
+        """Every so many rounds, a snapshot of the weights beside the ledger, whose last line has that seal."""
+        from zorba_ray.ledger.snapshot import Snapshot, oldest_round, write_snapshot
+        from zorba_ray.ledger.tensors import forget_tensors
+
+        section = self.config.checkpoint
+        if not section.every or rounds % section.every or rounds == self.config.rounds:
+            return
+        self.watch.news.enter(f"keeping the weights of round {rounds}")
+        current = self.pool.weights()
+        if current is None or current[0] != rounds:
+            return
+        write_snapshot(self.folder, Snapshot(rounds, ray.get(current[1]), current[2]), seal, section.keep)
+        if section.tensors:
+            forget_tensors(self.folder, min(oldest_round(self.folder), rounds - section.tensors))
+
+    def _snapshots(self) -> Iterator[Snapshot]:
+        from zorba_ray.ledger import read_ledger
+        from zorba_ray.ledger.snapshot import read_snapshots
+        from zorba_ray.runs.folder import LEDGER
+
+        return read_snapshots(self.folder, read_ledger(self.folder / LEDGER).seals)
 
     def _offloads(self) -> bool:
         """Whether a client on its own share of a GPU leaves full-precision blocks that it does not tune in host memory:
@@ -78,6 +117,17 @@ class Driver:
         self.folder = Path.home() / folder  # relative only if the front end is on another machine
         self.resume = resume
         self.asked_to_stop = False
+        self.watch = Watch(News("starting the driver"), config.runtime.patience)
+
+    @ray.method(concurrency_group=LISTENING)
+    def news(self) -> Bulletin:
+        """What it does now, and what it has to say; answered while another call is under way."""
+        return self.watch.news.bulletin()
+
+    @ray.method(concurrency_group=LISTENING)
+    def halt(self, seconds: float) -> None:
+        """In so many seconds the round under way, unless it is done, is left."""
+        self.watch.halt_at = time.monotonic() + seconds
 
     def stop(self) -> None:
         """End after this round, as Ctrl-C in the front end would (`zorba-ray stop`)."""
@@ -90,7 +140,7 @@ class Driver:
         claim = claim_folder(self.config, self.folder, self.resume)
         self.folder = claim.folder
         try:
-            self.site = OnRay(self.config)
+            self.site = OnRay(self.config, self.folder, self.watch)
         except BaseException:
             claim.abandon()
             raise
@@ -106,15 +156,15 @@ class Driver:
                 f"runtime.threads={threads}: equal to other placements to rounding, not to the bit"
             )
         self.metrics = Metrics(self.config.name)
-        notes = [f"placement: {self.site.placement.reason}", *self.session.notes]
+        notes = [*self.watch.news.take(), f"placement: {self.site.reason}", *self.session.notes]
         return Briefing(notes, self.session.ledger.rounds, str(self.folder), platform.node())
 
     def advance(self) -> list[Event]:
         """Rounds for a breath's time and what came of them; empty when the run is done."""
-        happened = [] if self.asked_to_stop else self.simulation.advance()
+        happened = [] if self.asked_to_stop else self.simulation.advance(self.site.keep)
         for event in happened:
             self.metrics.observe(event, self.session.statuses, len(self.site.faults()))
-        return happened
+        return [*self.watch.news.take(), *happened] if happened else []
 
     def finish(
         self, interrupted: bool, stopped: str, seconds: float, report: Callable[[Path], object] | None = None

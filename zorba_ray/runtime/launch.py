@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,10 +14,12 @@ from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import Config
+from zorba_ray.config.schema import Config, RuntimeConfig
 from zorba_ray.config.units import format_bytes, parse_bytes
+from zorba_ray.config.words import duration
 from zorba_ray.runtime.client import ClientActor
 from zorba_ray.runtime.packing import Gpu, Slot, cohort_slots, pack_clients, turns, waves
+from zorba_ray.runtime.waiting import SPEAK, Watch
 
 ACTOR_MEMORY = 350 * 2**20  # own memory of an actor with torch, transformers and a small model on a CPU (measured)
 BUSY = 60.0  # seconds after which GPUs that should be free are taken to be somebody else's
@@ -43,18 +46,56 @@ def answer(reference: Any) -> Any:
         raise
 
 
-def place(config: Config, budgets: Sequence[int]) -> Placement:
+def place(config: Config, budgets: Sequence[int], watch: Watch) -> Placement:
     """Choose the slots. On GPUs an actor is pinned to budget / memory of its GPU; on CPUs budgets are logical."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    device = config.runtime.device
-    if device == "cuda" and not resources.get("GPU"):
+    device, wanted = config.runtime.device, config.runtime.gpus
+    offered = await_gpus(config.runtime, watch)
+    if device == "cuda" and not offered:
         raise ConfigError("runtime.device=cuda, but this Ray cluster has no GPU; use runtime.device=auto or cpu")
-    gpus = discover_gpus() if device != "cpu" and resources.get("GPU") else []
+    gpus = discover_gpus(wanted) if device != "cpu" and offered else []
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return place_on_gpus(config, budgets, gpus) if gpus else place_on_cpus(config, resources)
+
+
+def await_gpus(runtime: RuntimeConfig, watch: Watch) -> int:
+    """How many GPUs the cluster offers. Nodes of a cluster come one after the other: as many as the run is to use are
+    waited for, and where the cluster is about to start nodes and has no GPU yet, the first."""
+    started, speak = time.monotonic(), SPEAK
+    while True:
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        count, waited = int(resources.get("GPU", 0)), time.monotonic() - started
+        wanted = runtime.gpus or int(runtime.device != "cpu" and not count and nodes_to_come())
+        if count >= wanted or (not runtime.gpus and waited > runtime.patience):
+            return count
+        what = f"{wanted} GPUs (runtime.gpus)" if runtime.gpus else "the nodes that the cluster is about to start"
+        if waited > runtime.patience:
+            raise ConfigError(
+                f"{what} did not come within {duration(waited)}: the cluster has {count}. Start more nodes, or ask for "
+                f"fewer"
+            )
+        if waited > speak:
+            watch.news.say(
+                f"waiting for {what} since {duration(waited)}, at most {duration(runtime.patience)}; the cluster has "
+                f"{count}"
+            )
+            speak *= 2
+        time.sleep(1)
+
+
+def nodes_to_come() -> bool:
+    """Whether an autoscaler is about to start nodes; False where Ray does not tell."""
+    try:
+        from ray.autoscaler.v2.sdk import get_cluster_status
+
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    except Exception:  # no autoscaler, or a Ray that tells otherwise: then nothing is known to come
+        return False
+    return bool(status.pending_launches or status.pending_nodes)
 
 
 def place_on_cpus(config: Config, resources: dict[str, float]) -> Placement:
     cpus = max(1, int(resources.get("CPU", 1)))
+    cpus = min(cpus, config.runtime.cpus or cpus)
     threads = config.runtime.threads
     if config.placement == "per_client":
         count, memory = config.clients.count, int(resources.get("memory", 0))
@@ -62,9 +103,12 @@ def place_on_cpus(config: Config, resources: dict[str, float]) -> Placement:
         slots = [Slot(f"client-{hand[0]}", hand) for hand in turns(count, room)]
         reason = f"one actor per client, as asked; no GPU, so budgets are logical{in_waves(slots)}"
         return Placement("per_client", slots, starter(0.0, threads, "cpu", [], []), "cpu", reason)
-    actors = config.runtime.actors or max(1, cpus // threads)
+    memory = max(int(node["Resources"].get("memory", 0)) for node in cluster_nodes())
+    nodes = sum(bool(node["Alive"]) for node in cluster_nodes())
+    actors = config.runtime.actors or max(1, min(cpus // threads, nodes * memory // ACTOR_MEMORY))
     share = int(min(1.0, cpus / actors) * 10_000) / 10_000
-    reason = f"cohorts on {actors} CPU actors, because the cluster has no GPU; budgets are logical"
+    because = "as asked" if config.runtime.device == "cpu" else "because the cluster has no GPU"
+    reason = f"cohorts on {actors} CPU actors, {because}; budgets are logical"
     return Placement("cohort", cohort_slots(actors, []), starter(share, threads, "cpu", [], []), "cpu", reason)
 
 
@@ -98,8 +142,8 @@ def in_waves(slots: Sequence[Slot]) -> str:
     return f"; {clients} clients take turns in {len(slots)} actors, {waves(slots)} waves" if waves(slots) > 1 else ""
 
 
-def discover_gpus() -> list[Gpu]:
-    """Every GPU of the cluster with its memory, asked on its own node."""
+def discover_gpus(most: int = 0) -> list[Gpu]:
+    """The GPUs of the cluster, or the first `most`, with their memory, asked on their own nodes."""
 
     def memories() -> list[tuple[int, int]]:
         """(memory, taken by this process's CUDA context) of each GPU, which nobody else uses now."""
@@ -114,6 +158,7 @@ def discover_gpus() -> list[Gpu]:
     gpus: list[Gpu] = []
     for node in cluster_nodes():
         count = int(node["Resources"].get("GPU", 0)) if node["Alive"] else 0
+        count = min(count, most - len(gpus)) if most else count
         if not count:
             continue
         where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)

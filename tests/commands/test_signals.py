@@ -1,0 +1,144 @@
+"""Ctrl-C and SIGTERM: one line that says how to go on, or that nothing was begun; and no process stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from zorba_ray.ledger import read_ledger
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TINY = [
+    "clients.count=3", "clients.batch=2", "rounds=400", "zo.directions=2", "allocation.plan=cyclic",
+    "evaluation.every=200", "evaluation.examples=64", "runtime.actors=1",
+]  # fmt: skip
+
+
+class Run:
+    """The command in a session of its own, as a terminal would start it."""
+
+    def __init__(self, *arguments: str):
+        command = [sys.executable, "-u", "-m", "zorba_ray.run", *arguments]
+        hidden = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")
+        env = {name: value for name, value in os.environ.items() if name not in hidden}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=env
+        )
+        self.lines: list[str] = []
+
+    def wait_for(self, text: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if text in line:
+                return
+        raise AssertionError(f"{text!r} never came:\n{''.join(self.lines)}")
+
+    def end(self, timeout: float = 120) -> tuple[int, str]:
+        """Exit status, output; nothing of the session is left."""
+        rest, _ = self.process.communicate(timeout=timeout)
+        until = time.monotonic() + 60
+        while self.offspring() and time.monotonic() < until:
+            time.sleep(0.2)
+        assert not self.offspring()
+        return self.process.returncode, "".join(self.lines) + rest
+
+    def offspring(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_before_the_first_round_nothing_was_begun(tmp_path: Path, number: int):
+    run = Run(*TINY, f"out={tmp_path / 'run'}")
+    run.wait_for("reading model and data")
+    os.kill(run.process.pid, number)
+    status, output = run.end()
+    assert status == 128 + number, output
+    assert output.splitlines()[-1] == "zorba_ray: stopped. Nothing was begun."
+    assert "Traceback" not in output and "SIGTERM received" not in output
+
+
+def test_sigterm_flushes_and_says_how_to_go_on(tmp_path: Path):
+    folder = tmp_path / "run"
+    run = Run(*TINY, f"out={folder}")
+    run.wait_for("round 20/400")
+    access = json.loads((folder / "ray.json").read_text())
+    assert stat.S_IMODE((folder / "ray.json").stat().st_mode) == 0o600
+    assert access["address"].startswith("127.0.0.1:") and len(access["RAY_AUTH_TOKEN"]) == 64
+    assert listening_elsewhere(run) == []
+    os.kill(run.process.pid, signal.SIGTERM)
+    status, output = run.end()
+    assert status == 128 + signal.SIGTERM, output
+    assert f"python -m zorba_ray.run --resume {folder}" in output
+    assert "Traceback" not in output and "SIGTERM received" not in output
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["interrupted"] and summary["rounds_done"] == len(read_ledger(folder / "ledger.jsonl").entries) >= 20
+    assert not (folder / "ray.json").exists()
+
+
+def listening_elsewhere(run: Run) -> list[object]:
+    """Sockets of the run on which others than this machine are heard."""
+    return [
+        connection.laddr
+        for process in run.offspring()
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN and not connection.laddr.ip.endswith("127.0.0.1")
+    ]
+
+
+def test_a_second_ctrl_c_ends_at_once_and_the_ledger_is_whole(tmp_path: Path):
+    """While an actor stands still, so that the first one has to wait."""
+    folder = tmp_path / "run"
+    run = Run(*TINY, f"out={folder}")
+    run.wait_for("round 20/400")
+    actors = [p for p in run.offspring() if any("ray::ClientActor" in part for part in p.cmdline())]
+    assert actors
+    for actor in actors:
+        actor.send_signal(signal.SIGSTOP)
+    os.kill(run.process.pid, signal.SIGINT)
+    run.wait_for("stopping after this round")
+    os.kill(run.process.pid, signal.SIGINT)
+    try:
+        run.process.wait(timeout=30)
+    finally:
+        for actor in actors:
+            actor.kill()
+    status, output = run.end()
+    assert status == 128 + signal.SIGINT
+    assert output.splitlines()[-1].startswith("zorba_ray: stopped at once.") and f"--resume {folder}" in output
+    assert len(read_ledger(folder / "ledger.jsonl").entries) >= 20
+
+
+def test_after_sigterm_a_round_that_does_not_end_is_left(tmp_path: Path):
+    folder = tmp_path / "run"
+    run = Run(*TINY, f"out={folder}")
+    run.wait_for("round 20/400")
+    actors = [p for p in run.offspring() if any("ray::ClientActor" in part for part in p.cmdline())]
+    for actor in actors:
+        actor.send_signal(signal.SIGSTOP)
+    os.kill(run.process.pid, signal.SIGTERM)
+    try:
+        status, output = run.end()
+    finally:
+        for actor in actors:
+            if actor.is_running():
+                actor.kill()
+    assert status == 128 + signal.SIGTERM and f"--resume {folder}" in output, output
+    assert json.loads((folder / "summary.json").read_text())["interrupted"]
