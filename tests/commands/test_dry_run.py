@@ -23,7 +23,10 @@ def estimated(capsys: pytest.CaptureFixture[str], *keys: str) -> dict[str, float
     return found
 
 
-@pytest.mark.parametrize("keys", [[], ["method=fedavg", "clients.budgets.classes=[{name: all, budget: 64 MiB}]"]])
+FEDAVG = ["method=fedavg", "fedavg.epochs=0", "fedavg.steps=1", "clients.budgets.classes=[{name: all, budget: 64 MiB}]"]
+
+
+@pytest.mark.parametrize("keys", [[], FEDAVG])
 def test_bytes_and_operations_come_near_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], keys: list[str]
 ) -> None:
