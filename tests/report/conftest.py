@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from zorba_ray.allocation.plan import Level, Plan
+from zorba_ray.config import load
 from zorba_ray.config.load import to_yaml
 from zorba_ray.ledger import Entry, LedgerWriter
 from zorba_ray.messages import BlockInfo, Header, SharedStep
+from zorba_ray.methods import kind_of
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import FOLDER, RecordWriter, read_parts
-from zorba_ray.runs.config import load_config
 from zorba_ray.runs.summary import environment, summarise
 from zorba_ray.world.budgets import client_budgets
 
@@ -34,7 +35,7 @@ def make_run(
 ) -> Path:
     """A run folder that looks like a real one: all files, plausible numbers, `reporting` clients a round."""
     folder.mkdir(parents=True)
-    config = load_config(None, [f"rounds={max(rounds, 1)}", *overrides])
+    config = load.load_config(None, [f"rounds={max(rounds, 1)}", *overrides], kind_of=kind_of)  # valid or not
     rng = np.random.default_rng(1)
     clients, budgets = config.clients.count, client_budgets(config.clients, config.seed)
     share = np.array([0.3, 0.55, 1.0])[np.minimum(budgets.class_of, 2)]

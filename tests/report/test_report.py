@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zorba_ray import report as command
+from zorba_ray.commands import report as command
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.words import flops
 from zorba_ray.records.stream import table

@@ -96,9 +96,11 @@ def test_killed_again_and_again_while_it_is_resumed(tmp_path: Path) -> None:
     assert outcome(place) == outcome(tmp_path / "whole")
 
 
+TESTS = str(Path(__file__).resolve().parents[1])  # where the helpers of tests are imported from
 CHILD = """
 import os, signal, sys
 from pathlib import Path
+sys.path.insert(0, sys.argv[2])
 from runs.toy_runs import ESTIMATED, open_run
 from zorba_ray.records.schema import RoundRecord
 simulation = open_run(Path(sys.argv[1]), *ESTIMATED)
@@ -110,7 +112,7 @@ for event in simulation.events:
 
 def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     place = tmp_path / "run"
-    child = subprocess.run([sys.executable, "-c", CHILD, str(place)], check=False)
+    child = subprocess.run([sys.executable, "-c", CHILD, str(place), TESTS], check=False)
     assert child.returncode == -signal.SIGKILL
     assert (place / "lock").exists()
     run(place, *ESTIMATED, resume=True)
@@ -121,6 +123,7 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
+sys.path.insert(0, sys.argv[2])
 from runs.toy_runs import open_run
 simulation = open_run(Path(sys.argv[1]))
 next(simulation.events)
@@ -137,7 +140,7 @@ def test_a_living_run_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixtu
 
     place = tmp_path / "run"
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(place), TESTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "running\n"
         before = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}

@@ -11,6 +11,7 @@ from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import table
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER, stored_config
+from zorba_ray.runs.past import read_past
 from zorba_ray.runs.resume import check_same, resumed_config
 from zorba_ray.runs.simulate import Here, begin, simulate
 from zorba_ray.runs.stop import Target
@@ -84,7 +85,7 @@ def test_a_resumed_run_stops_where_the_undisturbed_one_does(tmp_path: Path, whol
 
 def test_what_is_recalled_is_what_was_counted(whole: Path) -> None:
     stop = load_config(None, ["stop.flops=1e30"]).stop
-    recalled = Target(stop, table(whole))
+    recalled = Target(stop, read_past(whole))
     assert recalled.bytes == spent(whole, "bytes", 6) and recalled.seconds == spent(whole, "seconds", 6)
     assert recalled.flops == pytest.approx(spent(whole, "flops", 6), rel=1e-12)
 

@@ -48,9 +48,9 @@ class Pretender:
         return np.random.default_rng(np.frombuffer(seed, dtype=np.uint32))
 
     def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[Report]:
-        count = plan.directions * (2 * self.blocks if plan.method == "statistics" else 1)
         reports = []
         for n in plan.participants:
+            count = plan.directions * (2 * int(active[n].sum()) if plan.method == "statistics" else 1)
             draw = self._draw(plan.round, n, plan.batch)
             scalars = draw.normal(size=count).astype(np.float32)
             flops = 1e3 * float(active[n].sum()) + 0.1 * n

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_on_time_and_late_clients_are_normalised_together(scalars: np.ndarray, a
     counted = [each for n, each in enumerate(reports) if not late[n]]
     plan = plan_round(config, 5)
     step = step_of(config, Judged(chosen, [], counted, arrived, 1.0), plan, METHODS["zorba"].step,
-                   lambda t: active, weights)  # fmt: skip
+                   lambda t: active, partial(plan_round, config), weights)  # fmt: skip
     assert isinstance(step, CombinedStep if any(late) else SharedStep)
     rounds = set()
     for block in range(3):

@@ -20,6 +20,9 @@ from zorba_ray.world.participation import choose, dropped, typical, wanted
 ROUNDS = 4000
 
 
+FLEET = "fleet.devices=[{forward: 1}]"
+
+
 @pytest.mark.parametrize(
     ("text", "clients"), [("all", 40), ("7", 7), ("10 %", 4), ("2.5%", 1), ("100 %", 40), (" 12 ", 12)]
 )
@@ -150,7 +153,7 @@ def test_a_trace_that_is_not_there_is_refused(tmp_path: Path):
         ([], 0), (["participation.clients=5"], 5), (["participation.clients=20 %"], 4),
         (["participation.dropout=0.25"], 15),
         (["participation.availability=random", "participation.available=0.5"], 10),
-        (["participation.clients=8", "participation.over=0.5", "participation.dropout=0.25"], 8),
+        (["participation.clients=8", "participation.over=0.5", "participation.dropout=0.25", FLEET], 8),
     ],
 )  # fmt: skip
 def test_the_allocations_bound_is_told_how_many_report(overrides: list[str], number: int):

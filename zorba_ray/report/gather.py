@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zorba_ray.allocation.plan import Plan
+from zorba_ray.config import load
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
+from zorba_ray.methods import kind_of
 from zorba_ray.records.stream import read_parts
-from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import ALLOCATION, CONFIG, LEDGER, STATISTICS
 from zorba_ray.runs.summary import Summary, read_summary
 from zorba_ray.world.budgets import client_budgets
@@ -71,7 +72,7 @@ class Spread:
 def read_run(folder: Path) -> Run:
     """Read everything that a report shows; ConfigError where the folder is not that of a run."""
     summary = read_summary(folder)
-    config = load_config(folder / CONFIG)
+    config = load.load_config(folder / CONFIG, kind_of=kind_of)  # valid when the run began
     plan = Plan.from_json(json.loads(_text(folder / ALLOCATION)))
     blocks = [block.name for block in read_ledger(folder / LEDGER).header.blocks]
     rounds, evaluations, clients, scalars, count = reduce_records(folder)
