@@ -10,7 +10,7 @@ import pytest
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.files import EMBEDDED, ModelFacts, check_files, looks_local, model_facts
-from zorba_ray.config.load import load_config
+from zorba_ray.runs.config import load_config
 
 FILES = ["task.name=files", "task.text=[text]"]
 

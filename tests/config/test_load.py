@@ -194,8 +194,9 @@ def test_overrides_nest_and_the_last_one_holds() -> None:
     config = load_config(None, ["zo={mu: 0.5, directions: 3}", "zo.mu=0.25", "zo.shared=no"])
     assert (config.zo.mu, config.zo.directions, config.zo.shared) == (0.25, 3, False)
     here = "clients.budgets.classes"
-    config = load_config(None, [f"{here}=[{{name: a}}, {{budget: 1 GiB}}]", f"{here}[1].share=3"])
-    assert config.clients.budgets.classes == [BudgetClass(name="a"), BudgetClass(budget="1 GiB", share=3.0)]
+    config = load_config(None, [f"{here}=[{{name: a, budget: 2 GiB}}, {{budget: 1 GiB}}]", f"{here}[1].share=3"])
+    wanted = [BudgetClass(name="a", budget="2 GiB"), BudgetClass(budget="1 GiB", share=3.0)]
+    assert config.clients.budgets.classes == wanted
 
 
 def test_references_follow_other_keys() -> None:

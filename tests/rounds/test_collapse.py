@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from zorba_ray.config.load import load_config
 from zorba_ray.runs.collapse import Collapse, best_guess
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import load_problem
 from zorba_ray.world.world import Diverged
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zorba_ray.config.load import load_config
+from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import load_problem
 from zorba_ray.tasks.draw import evaluation_draw, stratified
 from zorba_ray.tasks.examples import pack

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import load_config
+from zorba_ray.runs.config import load_config
 from zorba_ray.tasks import load_task
 
 GOOD = "text,label\nfine,1\nbad,0\n"

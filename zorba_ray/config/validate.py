@@ -214,7 +214,6 @@ def check_weights(config: Config) -> None:
     if step.normalise != "expected":
         return
     unknown = {
-        "zo.shared=false": not config.zo.shared,
         f"step.aggregate={step.aggregate}": step.aggregate != "mean",
         "privacy.noise": config.privacy.noise > 0,  # which divides by an expected number already
         "participation.choice=samples": participation.choice == "samples",

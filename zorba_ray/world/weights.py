@@ -70,7 +70,7 @@ def expected_share(config: Config) -> float:
         number = wanted(section, count)
         come = np.arange(count + 1)
         chance = float(np.minimum(come, number) @ binomial(count, available)) / count
-    return chance * (1 - section.dropout)
+    return float(chance * (1 - section.dropout))
 
 
 def binomial(count: int, chance: float) -> Floats:
