@@ -57,11 +57,9 @@ def project() -> SimpleNamespace:
     from zorba_ray.engine import cost, shape
     from zorba_ray.ledger import ledger_sha256
     from zorba_ray.records.schema import RoundRecord
-    from zorba_ray.rounds.local import LocalBackend
     from zorba_ray.runs.config import load_config
     from zorba_ray.runs.folder import LEDGER
-    from zorba_ray.runs.prepare import build_host, prepare
-    from zorba_ray.runs.session import Session
+    from zorba_ray.runs.simulate import Here, begin
     from zorba_ray.runs.summary import environment
     from zorba_ray.runtime.driver import Driver
     from zorba_ray.runtime.launch import answer
@@ -69,9 +67,8 @@ def project() -> SimpleNamespace:
     cost.count_stages = remembered(cost.count_stages)  # these two take longer than a short run
     shape.forward_workspace = remembered(shape.forward_workspace)
     return SimpleNamespace(
-        LEDGER=LEDGER, Driver=Driver, LocalBackend=LocalBackend, RoundRecord=RoundRecord, Session=Session,
-        answer=answer, build_host=build_host, environment=environment, ledger_sha256=ledger_sha256,
-        load_config=load_config, prepare=prepare,
+        LEDGER=LEDGER, Driver=Driver, Here=Here, RoundRecord=RoundRecord, answer=answer, begin=begin,
+        environment=environment, ledger_sha256=ledger_sha256, load_config=load_config,
     )  # fmt: skip
 
 
@@ -153,13 +150,11 @@ def run_here(case: Case, folder: Path) -> Ran:
     import torch
 
     torch.set_num_threads(1)
-    here, config = project(), config_of(case)
-    prepared = here.prepare(config)
-    session = here.Session(config, prepared, folder, False)
-    host = here.build_host(prepared.base, "cpu")
-    events = list(session.events(here.LocalBackend(host, prepared.test_examples)))
-    session.finish("cohort", {}, host.digest(), 1.0, interrupted=False, stopped="")
-    return ran(folder, events)
+    here = project()
+    simulation = here.begin(config_of(case), folder, False, here.Here())
+    events = list(simulation.events)
+    simulation.finish()
+    return ran(simulation.folder, events)
 
 
 def run_on_ray(case: Case, folder: Path) -> Ran:

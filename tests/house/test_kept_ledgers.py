@@ -11,7 +11,11 @@ PRESETS = Path(__file__).resolve().parents[2] / "configs" / "methods"
 MADE_ON, CASES = kept()
 HERE = [name for name, case in CASES.items() if not case.on_ray]
 ON_RAY = [name for name, case in CASES.items() if case.on_ray]
-SLOW, LONG = {"default"}, [pytest.mark.slow, pytest.mark.timeout(1200)]
+FAST = set(  # one of each kind; the others run with the slow tests
+    "zorba fedspzo-joint decomfl fedkseed-uniform fedzo fedavg-adamw fedit-separate private forward rademacher local-steps "
+    "rotate-random participation dropout late-shared aggregate-median privacy bfloat16 frozen-nf4 lora stem".split()
+)
+LONG = [pytest.mark.slow, pytest.mark.timeout(1200)]
 WANTED = {"late": "late-", "stale": "late-", "dropped": "dropout", "excluded": "outlier"}  # names begin so
 
 
@@ -28,7 +32,7 @@ def check(name: str, found: Ran) -> None:
         assert getattr(found, what) > 0 or not name.startswith(beginning), f"{name} is to have {what} reports"
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=LONG * (n in SLOW)) for n in HERE])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=LONG * (n not in FAST)) for n in HERE])
 def test_the_ledger_is_the_one_that_was_kept(name: str, tmp_path: Path) -> None:
     check(name, run(CASES[name], tmp_path / "run"))
 

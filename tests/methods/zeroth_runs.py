@@ -10,7 +10,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.rounds.host import Host
 from zorba_ray.runs.config import load_config
-from zorba_ray.runs.folder import LEDGER
+from zorba_ray.runs.folder import LEDGER, claim_folder
 from zorba_ray.runs.prepare import Base, build_host, prepare
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.runs.simulate import Here, Simulation
@@ -46,7 +46,7 @@ def run(
     prepared: Prepared, folder: Path, resume: bool = False, stop_after: int | None = None
 ) -> list[RoundRecord | EvaluationRecord]:
     """Rounds and evaluations of a run, or of what is left of it."""
-    simulation = Simulation(prepared, folder, resume, Here())
+    simulation = Simulation(prepared, claim_folder(prepared.config, folder, resume), Here())
     found = []
     for event in simulation.events:
         if isinstance(event, RoundRecord | EvaluationRecord):

@@ -92,7 +92,7 @@ def test_the_report_needs_nothing_but_itself(run_folder: MakeRun) -> None:
 
 def test_text_of_users_is_only_text(run_folder: MakeRun) -> None:
     bad = "<script>alert(1)</script> & $x^{$"
-    classes = f"clients.budgets.classes=[{{name: '{bad}'}}]"
+    classes = f"clients.budgets.classes=[{{name: '{bad}', budget: 1 MiB}}]"
     folder = run_folder([f"name={bad}", f"task.prompt={bad}", classes], notes=[bad])
     seen = page(folder)
     assert "script" not in seen.tags
