@@ -11,10 +11,11 @@ PRESETS = Path(__file__).resolve().parents[2] / "configs" / "methods"
 MADE_ON, CASES = kept()
 HERE = [name for name, case in CASES.items() if not case.on_ray]
 ON_RAY = [name for name, case in CASES.items() if case.on_ray]
-FAST = set(  # one of each kind; the others run with the slow tests
-    "zorba fedspzo-joint decomfl fedkseed-uniform fedzo fedavg-adamw fedit-separate private forward rademacher local-steps "
-    "rotate-random participation dropout late-shared aggregate-median privacy bfloat16 frozen-nf4 lora stem".split()
-)
+FAST = {  # one of each kind; the others run with the slow tests
+    "zorba", "fedspzo-joint", "decomfl", "fedkseed-uniform", "fedzo", "fedavg-adamw", "fedit-separate", "private",
+    "forward", "rademacher", "local-steps", "rotate-random", "participation", "dropout", "late-shared",
+    "aggregate-median", "privacy", "bfloat16", "frozen-nf4", "lora", "stem",
+}  # fmt: skip
 LONG = [pytest.mark.slow, pytest.mark.timeout(1200)]
 WANTED = {"late": "late-", "stale": "late-", "dropped": "dropout", "excluded": "outlier"}  # names begin so
 
@@ -46,6 +47,10 @@ def test_on_ray_too_the_ledger_is_the_one_that_was_kept(local_ray: None, name: s
 def test_what_was_kept_tells_cases_apart_and_placements_not() -> None:
     assert len({CASES[name].sha256 for name in HERE}) == len(HERE)
     assert {CASES[name].sha256 for name in ON_RAY} == {CASES["placement-here"].sha256}
+
+
+def test_what_runs_with_the_fast_tests_is_kept() -> None:
+    assert set(HERE) >= FAST
 
 
 def test_every_preset_is_kept() -> None:
