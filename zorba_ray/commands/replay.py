@@ -62,7 +62,8 @@ def replayed(
     run: Path, rounds: int | None, export: Path | None, adapter: Path | None = None
 ) -> tuple[Replayed, bool | None]:
     """The model, written to `export` and its adapters to `adapter` if that is asked; and that it is the one
-    that the run ended with (None: it ended after other rounds). ConfigError where it should be and is not."""
+    that the run ended with (None: it ended after other rounds, or without knowing). ConfigError where it should be and
+    is not."""
     from zorba_ray.model import save_adapter, save_folder
     from zorba_ray.runs.replay import replayed_model
     from zorba_ray.runs.summary import FILE, read_summary
@@ -73,7 +74,8 @@ def replayed(
             raise ConfigError(f"{folder} is not empty; choose another folder for {flag}")
     made = replayed_model(run, rounds)
     same = None
-    if (run / FILE).exists() and (summary := read_summary(run)).rounds_done == made.rounds:
+    summary = read_summary(run) if (run / FILE).exists() else None
+    if summary and summary.model_sha256 and summary.rounds_done == made.rounds:
         same = summary.model_sha256 == made.sha256
         if not same:
             raise ConfigError(

@@ -234,7 +234,7 @@ def reproduce(run: Run) -> str:
     rows = [
         ("Ledger", f"{format_bytes(summary.ledger_bytes)}, {summary.rounds_done:,} rounds"),
         ("SHA-256 of the ledger", summary.ledger_sha256),
-        ("SHA-256 of the model", summary.model_sha256),
+        ("SHA-256 of the model", summary.model_sha256 or "not known, see the notes"),
     ]
     about = (
         "The ledger holds every step as seeds and coefficients: with the base model it is the tuned model, bit for "

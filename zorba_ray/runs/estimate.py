@@ -23,7 +23,7 @@ from zorba_ray.runs.prepared import Prepared
 from zorba_ray.world.traffic import Wire, traffic_of
 
 REPEATS = 3  # of what is timed; the quickest counts
-ROW = 60  # bytes of a client's row in the records, beside its scalars (measured, compressed)
+ROW = 60  # bytes of a client's row in the records, beside its scalars: about what Parquet makes of it
 
 
 @dataclass(frozen=True)
