@@ -84,7 +84,8 @@ def test_local_training_is_that_of_the_plain_model(family: str, layers: list[int
         if "k_proj.bias" in name:  # softmax does not see it: its gradient is rounding, which AdamW makes large
             continue
         gap, size = float((change - expected[name]).norm()), float(expected[name].norm())
-        rounding = 2.0**-24 * float((start[name] + expected[name]).norm())  # of the trained weights, in float32
+        once = 2.0**-24 * float((start[name] + expected[name]).norm())  # of the trained weights, in float32
+        rounding = len(batches) * once  # each step rounds them
         assert gap <= 1e-6 * size + rounding, name
         assert size > 0
     assert all(not change.any() for name, change in expected.items() if name not in changes)
@@ -186,7 +187,7 @@ def test_separate_averages_the_factors() -> None:
     model, _, weights, plan = trained_adapters()
     from dataclasses import replace
 
-    plan = replace(plan, exact=False)
+    plan = replace(plan, options=fedit.Options())
     updates = [fedit.train(model, plan, n, EVERYTHING, [make_batch(seed=n)]) for n in range(3)]
     reports = reports_of([list(update.vectors) for update in updates])
     step = fedit.step(plan, reports, np.ones((3, 3), dtype=np.bool_), weights)

@@ -160,7 +160,7 @@ def test_a_full_disk_leaves_a_whole_ledger_and_a_run_to_resume(tmp_path: Path, o
         for _ in simulation.events:
             pass
     assert "\n" not in str(caught.value)
-    simulation.session.ledger.close()
+    simulation.finish(stopped="the disk was full")
     written = (folder / LEDGER).read_bytes()
     assert oracle.startswith(written) and written.endswith(b"\n")
     assert not read_ledger(folder / LEDGER).cut

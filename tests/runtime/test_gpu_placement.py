@@ -23,8 +23,10 @@ from zorba_ray.messages import Report
 from zorba_ray.records.stream import table
 from zorba_ray.runtime import launch, pool
 from zorba_ray.runtime.client import ClientActor
+from zorba_ray.runtime.news import News
 from zorba_ray.runtime.packing import Gpu, Slot, Standing
 from zorba_ray.runtime.pool import Member, Pool
+from zorba_ray.runtime.waiting import Watch
 
 MIB = 2**20
 MEMORY, CONTEXT, RESERVED = 40 * MIB, MIB // 2, 3 * MIB
@@ -102,7 +104,8 @@ def test_a_run_on_gpus_writes_the_ledger_of_one_process(
         (gpu,), caps = ray.get(member.actor.seen.remote())
         assert member.slot.gpu is not None
         at_gpu[member.slot.gpu].add(gpu)
-        assert caps == pytest.approx([16 * MIB - CONTEXT] * 2 if placement == "per_client" else [])
+        assert caps[::2] == pytest.approx([16 * MIB - CONTEXT] * 2 if placement == "per_client" else [])
+        assert set(caps[1::2]) <= {MEMORY}  # lifted when the client is done
     assert sorted(gpu for each in at_gpu.values() for gpu in each) == [0, 1], "a bundle is one GPU, and each its own"
     rows = [row for row in table(tmp_path / "ray").to_pylist() if row["kind"] == "client"]
     measured = CONTEXT + RESERVED if placement == "per_client" else None
@@ -192,7 +195,8 @@ def test_a_client_works_under_its_own_cap_and_says_what_it_took(pretending: list
         reports = [actor._probe_capped(None, n, row) for n, row in zip((3, 4), rows, strict=True)]  # type: ignore[arg-type]
         assert [report.client for report in reports] == [3, 4]
         assert {report.measured_bytes for report in reports} == {CONTEXT + RESERVED}
-    assert pretending == [0.25, 1.0] * 2  # of the GPU; never more than all of it
+    assert pretending[::2] == [0.25, 1.0] * 2  # of the GPU; never more than all of it
+    assert set(pretending[1::2]) == {1.0}  # and none once the client is done
     assert host.held == rows.tolist()  # blocks leave the device only where some may
 
 
@@ -210,8 +214,12 @@ def lost_node(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return killed
 
 
+def pool_of(*slots: Slot) -> Pool:
+    return Pool(members(*slots), start, config_of(), Watch(News("testing"), 60.0), MIB)
+
+
 def members(*slots: Slot) -> list[Member]:
-    return [Member(slot, f"actor of {slot.name}", Standing(1, "lost" if i == 0 else "left"))
+    return [Member(slot, f"actor of {slot.name}", slot.clients, Standing(1, "lost" if i == 0 else "left"))
             for i, slot in enumerate(slots)]  # fmt: skip
 
 
@@ -221,7 +229,7 @@ def start(slot: Slot) -> Any:
 
 def test_the_others_carry_on_what_a_cohort_on_a_lost_node_left(lost_node: list[Any]) -> None:
     slots = [Slot(f"cohort-{g}", (), g, 1.0) for g in range(3)]
-    ours = Pool(members(*slots), start, config_of())
+    ours = pool_of(*slots)
     first = ours.members[0]
     carrier = ours._replace(first, ray.exceptions.RayActorError())
     assert carrier.slot.name in ("cohort-1", "cohort-2") and first not in ours.members and len(ours.members) == 2
@@ -236,13 +244,13 @@ def test_the_last_cohort_and_a_client_bound_to_a_gpu_stop_the_run_with_one_line(
         (Slot("cohort-0", (), 0, 1.0), "the last node with client actors left"),
         (Slot("client-7", (7,), 0, 0.4, (MIB,)), "the node with the GPU of client-7 left the cluster"),
     ):
-        ours = Pool(members(slot), start, config_of())
+        ours = pool_of(slot)
         with pytest.raises(ConfigError, match=said) as caught:
             ours._replace(ours.members[0], ray.exceptions.RayActorError())
         assert "\n" not in str(caught.value)
 
 
 def test_a_client_without_a_gpu_of_its_own_stands_up_on_any_node(lost_node: list[Any]) -> None:
-    ours = Pool(members(Slot("client-7", (7,))), start, config_of())
+    ours = pool_of(Slot("client-7", (7,)))
     assert not ours._gone(ours.members[0])
     assert ours._gone(replace(ours.members[0], slot=Slot("client-7", (7,), 0)))

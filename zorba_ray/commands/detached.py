@@ -153,7 +153,8 @@ def state(process: Process) -> dict[str, Any]:
     else:
         summary = read_summary(folder)
         what = "interrupted" if summary.interrupted else "stopped" if summary.stopped else "finished"
-        what = what if summary.rounds_done == done else "died"
+        behind = done - summary.rounds_done  # an interrupt may come between a round's entry and its records
+        what = what if behind == 0 or (summary.interrupted and behind == 1) else "died"
     return {"run": process.folder, "state": what, "rounds_done": done, "rounds": process.rounds, "pid": process.pid}
 
 

@@ -88,8 +88,8 @@ def estimate(config: Config, prepared: Prepared, actors: int) -> Estimate:
     sizes = [block.size for block in outline.header.blocks]
     traffic = traffic_of(config)
     wire = Wire(config.clients.count, traffic, sizes)
-    for _ in range(2):  # the second time everybody knows who has what
-        wire.add(step, int(participants))
+    for t in range(2):  # the second time everybody knows who has what
+        wire.add(replace(step, round=t), int(participants))
         down = float(wire.download(range(config.clients.count), matrix).mean())
     with tempfile.TemporaryDirectory() as place:
         ledger = LedgerWriter(Path(place) / "ledger.jsonl", outline.header)
