@@ -78,15 +78,14 @@ def driver(keys: Sequence[str], kind: type | None = None) -> Iterator[tuple[Any,
     import ray
 
     from zorba_ray.runs.config import load_config
-    from zorba_ray.runtime.connect import connect
+    from zorba_ray.runtime.connect import connect, start_driver
     from zorba_ray.runtime.driver import Driver
     from zorba_ray.runtime.launch import answer
 
     folder = Path(tempfile.mkdtemp(prefix="bench_runtime_"))
     connect("local")
     try:
-        remote = ray.remote(kind or Driver).options(num_cpus=0)
-        actor = remote.remote(load_config(None, keys), str(folder / "run"), False)
+        actor = start_driver(kind or Driver, load_config(None, keys), str(folder / "run"), False)
         answer(actor.prepare.remote())
         yield actor, folder / "run"
     finally:

@@ -61,6 +61,7 @@ def project() -> SimpleNamespace:
     from zorba_ray.runs.folder import LEDGER
     from zorba_ray.runs.simulate import Here, begin
     from zorba_ray.runs.summary import environment
+    from zorba_ray.runtime.connect import start_driver
     from zorba_ray.runtime.driver import Driver
     from zorba_ray.runtime.launch import answer
 
@@ -68,7 +69,7 @@ def project() -> SimpleNamespace:
     shape.forward_workspace = remembered(shape.forward_workspace)
     return SimpleNamespace(
         LEDGER=LEDGER, Driver=Driver, Here=Here, RoundRecord=RoundRecord, answer=answer, begin=begin,
-        environment=environment, ledger_sha256=ledger_sha256, load_config=load_config,
+        environment=environment, ledger_sha256=ledger_sha256, load_config=load_config, start_driver=start_driver,
     )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def run_on_ray(case: Case, folder: Path) -> Ran:
     import ray
 
     here = project()
-    driver = ray.remote(here.Driver).options(num_cpus=0).remote(config_of(case), str(folder), False)
+    driver = here.start_driver(here.Driver, config_of(case), str(folder), False)
     here.answer(driver.prepare.remote())
     events: list[Any] = []
     while some := here.answer(driver.advance.remote()):

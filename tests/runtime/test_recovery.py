@@ -53,7 +53,8 @@ def warm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leave(driver: Driver) -> None:
-    """Its actors go on to the next."""
+    """Its actors go on to the next; of its process nothing holds the folder any more."""
+    driver.session.claim.release()
     one_ray._idle.extend(member.actor for member in driver.site.pool.members)
 
 
