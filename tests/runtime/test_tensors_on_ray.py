@@ -11,8 +11,8 @@ from zorba_ray.runs.replay import replayed_model
 
 ROOM = "clients.budgets.classes=[{name: all, share: 1, budget: 16 MiB}]"
 RUNS = {
-    "fedavg": ("method=fedavg", "step.lr=1e-3"),
-    "fedit-exact": ("method=fedit", "fedit.aggregate=exact", "model.trainable=lora", "step.lr=1e-2"),
+    "fedavg": ("method=fedavg", "fedavg.epochs=0", "step.lr=1e-3"),
+    "fedit-exact": ("method=fedit", "fedit.epochs=0", "fedit.aggregate=exact", "model.trainable=lora", "step.lr=1e-2"),
     "qlora": ("model.trainable=lora", "model.frozen=nf4"),
     "frozen-int8": ("model.frozen=int8", "allocation.plan=one_each"),
 }
