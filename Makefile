@@ -8,7 +8,7 @@ WORKERS ?= 2
 FAST   := not slow and not real and not gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow check bench clean
+.PHONY: help install run test test-slow test-release check bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,8 +29,10 @@ test: $(READY)  ## the fast tests: WORKERS (2) at a time without Ray, then one a
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m '$(FAST) and not ray'
 	$(PYTEST) -m '$(FAST) and ray'
 
-test-slow: $(READY)  ## the slow tests and those on real data and models (ZORBA_RAY_SHARED), likewise
+test-slow: $(READY)  ## the slow tests without Ray, and those on real data and models (ZORBA_RAY_SHARED)
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m '(slow or real) and not ray and not gpu'
+
+test-release: $(READY)  ## before a release: the slow tests with Ray (clusters, signals, accidents), which CI's time does not hold
 	$(PYTEST) -m '(slow or real) and ray and not gpu'
 
 check: $(READY)  ## ruff and mypy --strict

@@ -61,6 +61,7 @@ def run_with(actors: type, monkeypatch: pytest.MonkeyPatch, folder: Path, *overr
     try:
         finished(driver)
     finally:
+        driver.session.claim.release()  # as when its process ends
         for member in driver.backend.pool.members:
             ray.kill(member.actor)
     return driver
