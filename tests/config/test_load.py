@@ -82,9 +82,10 @@ def test_yaml_round_trip(tmp_path: Path, config: Config, explained: bool) -> Non
 
 def test_the_default_file_is_the_schema_spelled_out() -> None:
     assert load_config("default") == load_config(None) == KIND()
-    printed = subprocess.run([sys.executable, "-m", "zorba_ray.config"], capture_output=True, check=True).stdout
+    command = [sys.executable, "-m", "zorba_ray.commands.defaults"]
+    printed = subprocess.run(command, capture_output=True, check=True).stdout
     same = (CONFIGS / "default.yaml").read_bytes() == printed
-    assert same, "the schema changed: run python -m zorba_ray.config > configs/default.yaml"
+    assert same, "the schema changed: run python -m zorba_ray.commands.defaults > configs/default.yaml"
 
 
 def test_defaults_are_not_shared_between_configs() -> None:
