@@ -177,3 +177,19 @@ def test_a_lock_of_another_machine_says_what_to_do(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     (tmp_path / "lock").unlink()
     Lock(tmp_path).release()
+
+
+def test_a_holder_whose_parent_was_killed_is_waited_for(tmp_path: Path) -> None:
+    """As Ray's workers are, which outlive a killed command for a second or two."""
+    hold = (
+        "import sys, time; from pathlib import Path; from zorba_ray.runs.lock import Lock\n"
+        f"lock = Lock(Path({str(tmp_path)!r})); print('held', flush=True); time.sleep(3)"
+    )
+    command = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+    parent = subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None and parent.stdout.readline() == "held\n"
+    with pytest.raises(folder.Held):
+        Lock(tmp_path)
+    parent.kill()
+    parent.wait()
+    Lock(tmp_path).release()

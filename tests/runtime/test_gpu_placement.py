@@ -30,6 +30,7 @@ from zorba_ray.runtime.waiting import Watch
 
 MIB = 2**20
 MEMORY, CONTEXT, RESERVED = 40 * MIB, MIB // 2, 3 * MIB
+WATCH = Watch(News("testing"), 60.0)
 ROOM = "clients.budgets.classes=[{name: all, budget: 16 MiB}]"  # two clients on a GPU
 
 
@@ -96,7 +97,7 @@ def test_a_run_on_gpus_writes_the_ledger_of_one_process(
     driver = Driver(config, str(tmp_path / "ray"), resume=False)
     driver.prepare()
     members = driver.backend.pool.members
-    assert (driver.placement.kind, driver.placement.device, len(members)) == (placement, "cuda", actors)
+    assert (driver.site.placement.kind, driver.site.placement.device, len(members)) == (placement, "cuda", actors)
     assert ray.available_resources().get("GPU", 0) == 0, "both are reserved"
     assert one_ray.finished(driver) == run_in_process(tmp_path / "here", ROOM, "rounds=2")
     at_gpu: dict[int, set[int]] = {0: set(), 1: set()}
@@ -124,7 +125,7 @@ def test_gpus_are_found_with_their_memory_and_what_a_context_takes(freed: None) 
 
 @pytest.mark.ray
 def test_where_clients_do_not_fit_side_by_side_cohorts_are_chosen(freed: None) -> None:
-    placement = launch.place(config_of(ROOM), [16 * MIB] * 5)
+    placement = launch.place(config_of(ROOM), [16 * MIB] * 5, WATCH)
     assert placement.kind == "cohort" and "do not fit side by side" in placement.reason
     assert [(slot.gpu, slot.share) for slot in placement.slots] == [(0, 1.0), (1, 1.0)]
 
@@ -215,7 +216,7 @@ def lost_node(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def pool_of(*slots: Slot) -> Pool:
-    return Pool(members(*slots), start, config_of(), Watch(News("testing"), 60.0), MIB)
+    return Pool(members(*slots), start, config_of(), WATCH, MIB)
 
 
 def members(*slots: Slot) -> list[Member]:
