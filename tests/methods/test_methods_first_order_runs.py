@@ -16,7 +16,7 @@ from zorba_ray.ledger import read_ledger, truncate_ledger
 from zorba_ray.messages import TensorStep
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import table
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.config import ignored
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import build_host, prepare

@@ -17,7 +17,7 @@ from zorba_ray.methods import METHODS
 from zorba_ray.methods.fedkseed import History, draws
 from zorba_ray.noise import Direction, combine_reference
 from zorba_ray.records.stream import table
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import prepare
 from zorba_ray.tasks import make_batch, sample_batch

@@ -13,7 +13,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.engine import count_edges
 from zorba_ray.methods import METHODS
 from zorba_ray.methods.fedspzo import FIRST, SECOND, Split
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.prepare import prepare
 
 ROOMY = "clients.budgets.classes=[{name: all, budget: 16 MiB}]"

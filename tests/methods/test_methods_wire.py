@@ -25,7 +25,7 @@ from zorba_ray.messages import PrivateStep, SharedStep, Step, no_step
 from zorba_ray.methods import Traffic
 from zorba_ray.methods.fedkseed import draws, upload
 from zorba_ray.records.stream import table
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.prepare import prepare
 from zorba_ray.world.traffic import Wire, step_bytes, traffic_of
 

@@ -8,7 +8,7 @@ import pytest
 
 from zorba_ray.noise import Direction, sample
 from zorba_ray.noise.philox import philox
-from zorba_ray.noise.table import LEVEL_BITS, gaussian_levels
+from zorba_ray.noise.quantiles import LEVEL_BITS, gaussian_levels
 
 KINDS = ["gaussian", "rademacher"]
 ONES = 0xFFFFFFFF

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zorba_ray.config.schema import Config, StepConfig
-from zorba_ray.rounds.plan import draw_participants, learning_rate, plan_round
+from zorba_ray.rounds.draw import draw_participants, learning_rate, plan_round
 
 
 @given(seed=st.integers(0, 2**64 - 1), round=st.integers(0, 10_000), count=st.integers(1, 200), data=st.data())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from zorba_ray.config.schema import Config
 from zorba_ray.messages import Report, Step
 from zorba_ray.methods import METHODS
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.config import checked, load_config
 from zorba_ray.world.budgets import client_budgets
 from zorba_ray.world.step import step_of

@@ -13,7 +13,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import CHECKOUT, to_yaml
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.runs.config import load_config
-from zorba_ray.studies.plan import cells, final_runs, size_of, sweep_runs, write
+from zorba_ray.studies.cells import cells, final_runs, size_of, sweep_runs, write
 from zorba_ray.studies.spec import Arm, Scale, Study, Tuning, load_study
 
 BASE = ["task.validation_examples=50", "rounds=20"]

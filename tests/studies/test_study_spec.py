@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.studies.plan import cells
+from zorba_ray.studies.cells import cells
 from zorba_ray.studies.spec import Study, find_study, load_study
 from zorba_ray.studies.store import begin, resumed
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord, to_table
 from zorba_ray.studies.carry import Carried
+from zorba_ray.studies.cells import cells, final_runs, sweep_runs
 from zorba_ray.studies.collect import curve_of
-from zorba_ray.studies.plan import cells, final_runs, sweep_runs
 from zorba_ray.studies.spec import Arm, Study, Tuning
 from zorba_ray.studies.store import choice_of, keep, outcome_of
 

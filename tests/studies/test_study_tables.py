@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from zorba_ray.report.study_tables import at_equal, budget_of, notes_table
+from zorba_ray.studies.cells import cells, final_runs
 from zorba_ray.studies.choose import Choice
 from zorba_ray.studies.collect import Comparison, Result
-from zorba_ray.studies.plan import cells, final_runs
 from zorba_ray.studies.spec import Arm, Study
 
 PRESETS = {"zo": "methods/decomfl", "longer": "methods/decomfl", "fo": "methods/fedavg"}

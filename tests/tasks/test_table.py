@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.tasks.read import Table, is_file, parse_hub, read_file, read_hub
 from zorba_ray.tasks.registry import Hub
-from zorba_ray.tasks.table import Table, is_file, parse_hub, read_file, read_hub
 
 TABLE: Table = {"label": ["1", "0", "1"], "text": ['a "quoted word', "comma, here", "  spaces é 漢  "]}
 

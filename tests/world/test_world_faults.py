@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from zorba_ray.config.schema import Config, FaultsConfig
 from zorba_ray.messages import CombinedStep, Report, SharedStep
 from zorba_ray.methods import METHODS
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.config import load_config
 from zorba_ray.world.faults import is_finite, liars, lie, outliers
 from zorba_ray.world.step import step_of

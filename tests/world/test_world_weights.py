@@ -11,7 +11,7 @@ from world_settings import run
 from zorba_ray.ledger import read_ledger
 from zorba_ray.messages import Report, SharedStep
 from zorba_ray.methods.zorba import step
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.config import load_config
 from zorba_ray.world.participation import choose
 from zorba_ray.world.step import step_of

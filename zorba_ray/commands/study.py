@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None, name: str = STUDY.name) -> int:
 
 def run(command: Command) -> Done:
     """Everything that can be wrong in the study stops here, before anything starts."""
-    from zorba_ray.studies.plan import cells
+    from zorba_ray.studies.cells import cells
 
     only_tables, only_plan = "--tables" in command.flags, "--plan" in command.flags
     going_on = command.flags.get("--resume") or command.flags.get("--tables")
@@ -68,7 +68,7 @@ def opened(
     name: str | None, overrides: Sequence[str], going_on: str | Path | None = None, begins: bool = True
 ) -> tuple[Study, Path]:
     """The study and its folder: one to go on with, or a new one, whose folder then is there."""
-    from zorba_ray.studies.plan import cells
+    from zorba_ray.studies.cells import cells
     from zorba_ray.studies.store import begin, resumed
 
     if going_on:
@@ -91,8 +91,8 @@ def carry_out(study: Study, folder: Path, stream: TextIO | None = None) -> bool:
 
     from zorba_ray.report.study_display import Board
     from zorba_ray.runtime.connect import connect
+    from zorba_ray.studies.cells import cells
     from zorba_ray.studies.execute import Sitting, slots
-    from zorba_ray.studies.plan import cells
 
     every = cells(study)
     guest = ray.is_initialized()

@@ -1,12 +1,12 @@
 """What passes between server and clients: a round's plan, reports, a step, the header they refer to. NumPy only."""
 
 from zorba_ray.messages.header import BlockInfo, Header
-from zorba_ray.messages.plan import MEAN, RoundPlan, Rule
-from zorba_ray.messages.report import Layout, Report, nothing_from
+from zorba_ray.messages.report import Report, VectorLayout, nothing_from
+from zorba_ray.messages.round_plan import MEAN, RoundPlan, Rule
 from zorba_ray.messages.step import CombinedStep, PrivateStep, SharedStep, Step, TensorStep, Vectors, no_step
 from zorba_ray.messages.tally import Tally, add_tallies, slices
 
 __all__ = [
-    "MEAN", "BlockInfo", "CombinedStep", "Header", "Layout", "PrivateStep", "Report", "RoundPlan", "Rule",
-    "SharedStep", "Step", "Tally", "TensorStep", "Vectors", "add_tallies", "no_step", "nothing_from", "slices",
+    "MEAN", "BlockInfo", "CombinedStep", "Header", "PrivateStep", "Report", "RoundPlan", "Rule", "SharedStep", "Step",
+    "Tally", "TensorStep", "VectorLayout", "Vectors", "add_tallies", "no_step", "nothing_from", "slices",
 ]  # fmt: skip

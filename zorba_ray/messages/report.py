@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Layout = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes of the parameters in a block's vector
+VectorLayout = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes of the parameters in a block's vector
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Report:
     seconds: float
     backward_flops: float = 0.0
     vectors: tuple[NDArray[np.float32] | None, ...] | None = None  # first-order: change of each block that it trained
-    layout: tuple[Layout, ...] = ()  # first-order, where `vectors` are no changes: what is in them
+    layout: tuple[VectorLayout, ...] = ()  # first-order, where `vectors` are no changes: what is in them
     status: str = "ok"
     upload: int = 0  # bytes of its message
     measured_bytes: int = 0  # of VRAM, by a client alone under its own cap on a GPU; 0: not measured

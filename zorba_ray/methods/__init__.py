@@ -4,7 +4,7 @@ step."""
 from zorba_ray.config.schema import key
 from zorba_ray.methods.fit import check, ignored
 from zorba_ray.methods.method import FirstOrder, Forked, LocalOptions, Memory, Method, Traffic, Update, ZeroOrder
-from zorba_ray.methods.table import (
+from zorba_ray.methods.registry import (
     METHODS,
     carried_out,
     forked_of,

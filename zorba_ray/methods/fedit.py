@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config, key
 from zorba_ray.config.validate import require
-from zorba_ray.messages import Layout, Report, RoundPlan, TensorStep
+from zorba_ray.messages import Report, RoundPlan, TensorStep, VectorLayout
 from zorba_ray.methods import fedavg
 from zorba_ray.methods.method import FirstOrder, LocalOptions, Row, Update
 
@@ -70,7 +70,7 @@ def step(
     return TensorStep(made.round, made.lr, made.blocks, made.held, made.whole, share)
 
 
-def places(layout: Layout) -> dict[str, tuple[int, tuple[int, ...]]]:
+def places(layout: VectorLayout) -> dict[str, tuple[int, tuple[int, ...]]]:
     """Where in the vector each parameter begins, and its shape."""
     found, start = {}, 0
     for name, shape in layout:

@@ -6,7 +6,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.config.validate import require
 from zorba_ray.methods.method import FirstOrder, ZeroOrder
-from zorba_ray.methods.table import METHODS, method_of
+from zorba_ray.methods.registry import METHODS, method_of
 
 
 def check(config: Config) -> None:

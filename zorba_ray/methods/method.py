@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config, key
 from zorba_ray.engine import Path
-from zorba_ray.messages import Layout, Report, RoundPlan, Step
+from zorba_ray.messages import Report, RoundPlan, Step, VectorLayout
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel
@@ -117,7 +117,7 @@ class Update:
     block_evaluations: int
     flops: float
     backward_flops: float
-    layout: tuple[Layout, ...] = ()
+    layout: tuple[VectorLayout, ...] = ()
 
 
 Train = Callable[["BlockModel", RoundPlan, int, Row, Iterable["Batch"]], Update]

@@ -10,7 +10,7 @@ import torch
 from zorba_ray.engine.backward import backward_flops, gradients
 from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.plain import plain_loss
-from zorba_ray.messages import Layout, RoundPlan
+from zorba_ray.messages import RoundPlan, VectorLayout
 from zorba_ray.methods.method import LocalOptions, Row, Update
 from zorba_ray.model import Block, BlockModel
 from zorba_ray.tasks import Batch
@@ -69,6 +69,6 @@ def make_optimizer(blocks: Sequence[Block], local: LocalOptions, lr: float) -> t
     return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=local.eps, foreach=False)
 
 
-def layout_of(block: Block) -> Layout:
+def layout_of(block: Block) -> VectorLayout:
     """Names and shapes of the block's parameters, in the order of its vector."""
     return tuple((name, tuple(view.shape)) for name, view in zip(block.names, block.base, strict=True))

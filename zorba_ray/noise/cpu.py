@@ -24,7 +24,7 @@ import numpy.typing as npt
 from zorba_ray.noise.identity import Kind
 from zorba_ray.noise.layout import LANES
 from zorba_ray.noise.philox import MULTIPLIERS, ROUNDS, round_keys
-from zorba_ray.noise.table import LEVEL_BITS, gaussian_levels
+from zorba_ray.noise.quantiles import LEVEL_BITS, gaussian_levels
 
 Format = Literal["float32", "bfloat16", "float16"]
 FORMATS: tuple[Format, ...] = ("float32", "bfloat16", "float16")

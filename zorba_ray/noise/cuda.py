@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zorba_ray.noise import layout, philox, table
+from zorba_ray.noise import layout, philox, quantiles
 from zorba_ray.noise.identity import Kind
 
 TILE = 2048  # values a program owns: 16 Gaussian groups or one Rademacher group
@@ -28,8 +28,8 @@ LANES = tl.constexpr(layout.LANES)
 M0, M1 = tl.constexpr(philox.MULTIPLIERS[0]), tl.constexpr(philox.MULTIPLIERS[1])
 W0, W1 = tl.constexpr(philox.WEYL[0]), tl.constexpr(philox.WEYL[1])
 ROUNDS = tl.constexpr(philox.ROUNDS)
-LEVEL_MASK = tl.constexpr((1 << table.LEVEL_BITS) - 1)
-TO_SIGN = tl.constexpr(31 - table.SIGN_BIT)
+LEVEL_MASK = tl.constexpr((1 << quantiles.LEVEL_BITS) - 1)
+TO_SIGN = tl.constexpr(31 - quantiles.SIGN_BIT)
 SIGN = tl.constexpr(1 << 31)
 ONE = tl.constexpr(0x3F800000)  # the bits of 1.0
 ROW = tl.constexpr(6)  # a term's row of words: key (2), counter words 1 to 3, bits of the coefficient
@@ -134,4 +134,4 @@ def combine_cuda(
 @lru_cache(maxsize=64)
 def _levels(device: torch.device) -> Tensor:
     """The Gaussian table's bits on a device, int32 [2^13]."""
-    return torch.from_numpy(table.gaussian_levels().view(np.int32).copy()).to(device)
+    return torch.from_numpy(quantiles.gaussian_levels().view(np.int32).copy()).to(device)

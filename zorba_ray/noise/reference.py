@@ -10,7 +10,7 @@ import numpy.typing as npt
 from zorba_ray.noise.identity import Direction, Kind, Term, pack
 from zorba_ray.noise.layout import PIECE_BITS, check_range, place
 from zorba_ray.noise.philox import philox
-from zorba_ray.noise.table import LEVEL_BITS, SIGN_BIT, gaussian_levels
+from zorba_ray.noise.quantiles import LEVEL_BITS, SIGN_BIT, gaussian_levels
 
 Vector = npt.NDArray[np.float32]
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from zorba_ray.config.words import duration
+from zorba_ray.studies.cells import Cell, Run, final_runs, size_of, sweep_runs
 from zorba_ray.studies.choose import Choice
-from zorba_ray.studies.plan import Cell, Run, final_runs, size_of, sweep_runs
 from zorba_ray.studies.spec import Study
 from zorba_ray.studies.store import Outcome
 

@@ -15,8 +15,8 @@ from zorba_ray.report.page import table as html_table
 from zorba_ray.report.study_figures import AXES, Axis, Curve, Sweep
 from zorba_ray.report.study_tables import Table, as_markdown, as_text, final_score, signed_target, tables, to_target
 from zorba_ray.studies.aggregate import band, spread
+from zorba_ray.studies.cells import cells
 from zorba_ray.studies.collect import Comparison, collect, write_tables
-from zorba_ray.studies.plan import cells
 from zorba_ray.studies.spec import Study
 from zorba_ray.studies.store import STUDY
 

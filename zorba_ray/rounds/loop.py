@@ -16,7 +16,7 @@ from zorba_ray.ledger import Entry, LedgerWriter, read_ledger
 from zorba_ray.messages import Report, RoundPlan, Step, Tally
 from zorba_ray.methods import Memory, Method, ZeroOrder, method_of
 from zorba_ray.rounds.allocator import Allocated, Allocator
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.world.step import step_of
 from zorba_ray.world.world import Diverged, Judged, World
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.messages import Report, RoundPlan
-from zorba_ray.rounds.plan import draw_participants, plan_round
+from zorba_ray.rounds.draw import draw_participants, plan_round
 
 LOCAL_STEP = 4095  # no training step has this number, so the directions are used by nothing else
 FLOOR = 1e-3  # least estimate, as a share of the block's E[ρ²] (Λ: of the greatest): one at or below 0 is noise

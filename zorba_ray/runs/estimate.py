@@ -17,7 +17,7 @@ from zorba_ray.config.units import parse_clients
 from zorba_ray.ledger import Entry, LedgerWriter
 from zorba_ray.ledger.tensors import tensor_bytes
 from zorba_ray.methods import method_of
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.prepare import Base, build_host
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.world.traffic import Wire, traffic_of

@@ -15,7 +15,7 @@ from zorba_ray.engine import count_edges
 from zorba_ray.messages import Header
 from zorba_ray.methods import FirstOrder, method_of
 from zorba_ray.rounds.allocator import Allocator
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.exposure import Exposure
 from zorba_ray.runs.plans import read_plans
 

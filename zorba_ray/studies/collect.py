@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zorba_ray.records.stream import table
+from zorba_ray.studies.cells import Cell, Run, final_runs, sweep_runs
 from zorba_ray.studies.choose import Choice
-from zorba_ray.studies.plan import Cell, Run, final_runs, sweep_runs
 from zorba_ray.studies.spec import Study
 from zorba_ray.studies.store import OUTCOME, choice_of
 

@@ -11,8 +11,8 @@ import ray
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.studies.carry import Carried, carry
+from zorba_ray.studies.cells import Cell, Run, final_runs, sweep_runs
 from zorba_ray.studies.choose import Choice
-from zorba_ray.studies.plan import Cell, Run, final_runs, sweep_runs
 from zorba_ray.studies.spec import Study
 from zorba_ray.studies.store import Outcome, choice_of, keep, outcome_of
 

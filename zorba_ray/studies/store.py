@@ -16,8 +16,8 @@ from zorba_ray.records.schema import EvaluationRecord, to_records
 from zorba_ray.records.stream import table
 from zorba_ray.runs.folder import CONFIG
 from zorba_ray.studies.carry import Carried
+from zorba_ray.studies.cells import Cell, Run, sweep_runs
 from zorba_ray.studies.choose import Choice, Tried, choose
-from zorba_ray.studies.plan import Cell, Run, sweep_runs
 from zorba_ray.studies.spec import Study, load_study
 
 STUDY, OUTCOME = "study.yaml", "outcome.json"

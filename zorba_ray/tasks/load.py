@@ -16,8 +16,8 @@ from zorba_ray.noise import Domain, generator
 from zorba_ray.playground.task import test_reviews, train_reviews
 from zorba_ray.tasks.encode import Encoder, windows
 from zorba_ray.tasks.examples import Examples, Task, TaskKind, pack
+from zorba_ray.tasks.read import Table, is_file, parse_hub, read_file, read_hub
 from zorba_ray.tasks.registry import KNOWN, Hub, KnownTask
-from zorba_ray.tasks.table import Table, is_file, parse_hub, read_file, read_hub
 
 HELD_OUT_SEED = 0  # which examples are held out belongs to the task, not to the run
 MOST_UNKNOWN = 0.5  # share of tokens outside the vocabulary beyond which model and text do not belong together
