@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-PYTEST := $(BIN)/python -m pytest
-WORKERS ?= 2
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 FAST   := not slow and not real and not gpu
 
 .DEFAULT_GOAL := help
@@ -25,15 +25,14 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY)  ## the main job: train the embedded default and write a report
 	$(BIN)/python -m zorba_ray.run
 
-test: $(READY)  ## the fast tests: WORKERS (2) at a time without Ray, then one after the other on one Ray
-	$(PYTEST) -n $(WORKERS) --dist worksteal -m '$(FAST) and not ray'
-	$(PYTEST) -m '$(FAST) and ray'
+test: $(READY)  ## the fast tests, WORKERS (3) at a time: those with Ray one after the other in the first
+	$(PYTEST) -m '$(FAST)'
 
-test-slow: $(READY)  ## the slow tests without Ray, and those on real data and models (ZORBA_RAY_SHARED)
-	$(PYTEST) -n $(WORKERS) --dist worksteal -m '(slow or real) and not ray and not gpu'
+test-slow: $(READY)  ## the slow tests, and those on real data and models (ZORBA_RAY_SHARED)
+	$(PYTEST) -m '(slow or real) and not release and not gpu'
 
-test-release: $(READY)  ## before a release: the slow tests with Ray (clusters, signals, accidents), which CI's time does not hold
-	$(PYTEST) -m '(slow or real) and ray and not gpu'
+test-release: $(READY)  ## before a release: what CI's time does not hold, and the soak at size
+	ZORBA_SOAK=30 $(PYTEST) -m 'release and not gpu'
 
 check: $(READY)  ## ruff and mypy --strict
 	$(BIN)/ruff check .

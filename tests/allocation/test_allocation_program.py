@@ -113,7 +113,7 @@ def test_budgets_and_coverage_hold(seed: int, n: int, blocks: int, coverage: int
         shared=bool(rng.random() < 0.5), participants=int(rng.choice([0, max(1, n // 2)])),
     )  # fmt: skip
     order = list(rng.permutation(["convergence", "vram", "compute"]))
-    config = AllocationConfig(vram=vram, order=order, time_limit=2.0)
+    config = AllocationConfig(vram=vram, order=order, time_limit=0.5)
     try:
         plan = make_plan(instance, config, seed)
     except ConfigError as error:

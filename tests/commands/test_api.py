@@ -98,6 +98,7 @@ def test_the_reference_is_up_to_date() -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_ray_that_is_up_is_used_and_left_up(local_ray: None, result: Result, tmp_path: Path) -> None:
     import ray
 

@@ -90,6 +90,7 @@ def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_run_on_a_cluster_is_found_and_stopped_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By its driver's actor, from a process that did not begin it."""
     import ray

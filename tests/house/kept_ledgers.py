@@ -3,11 +3,12 @@
     python tests/house/kept_ledgers.py --renew [NAME …]
 
 runs all cases of kept_ledgers.json again, or those that are named, and writes their digests. A change that alters
-results on purpose renews them in one commit that says why. A new case is an entry of that file whose `sha256` is "",
-renewed by its name; `presets` and `set` are what one would write behind `python -m zorba_ray.run`.
+results on purpose renews them in one commit that says why. A new case is an entry of that file's `runs`, renewed by its
+name; `presets` and `set` are what one would write behind `python -m zorba_ray.run`.
 
 A case that sets `placement` runs on Ray, every other one in this process. Bits of float kernels are promised on the
-same hardware and libraries only, so the file says on which its digests were made.
+same hardware and libraries only, so the file holds digests for each hardware that they were made on. What comes
+out anew on one is forgotten on the others, whose digests would be old: there it skips until somebody renews it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", 
 
 @dataclass(frozen=True)
 class Case:
-    """A run: presets, key=value arguments, and the digest of its ledger."""
+    """A run: presets, key=value arguments, and the digest of its ledger (empty: not kept on this hardware)."""
 
     presets: tuple[str, ...]
     set: tuple[str, ...]
@@ -86,12 +87,21 @@ def remembered(ask: Any) -> Any:
     return remembering
 
 
-def kept() -> tuple[dict[str, Any], dict[str, Case]]:
-    """What the digests were made on, and the cases by name."""
+def kept() -> tuple[str, dict[str, Case]]:
+    """Where this hardware is another than any that digests were made on (empty: it is not), and the cases by name."""
     content = json.loads(KEPT.read_text(encoding="utf-8"))
-    return content["made_on"], {
-        name: Case(tuple(run["presets"]), tuple(run["set"]), run["sha256"]) for name, run in content["runs"].items()
+    digests, other = made_here(content)
+    return other, {
+        name: Case(tuple(run["presets"]), tuple(run["set"]), digests.get(name, ""))
+        for name, run in content["runs"].items()
     }
+
+
+def made_here(content: dict[str, Any]) -> tuple[dict[str, str], str]:
+    """The digests of this hardware; or those of the nearest, and where it differs."""
+    differences = [(difference(each["made_on"]), each["sha256"]) for each in content["kept"]]
+    other, digests = min(differences, key=lambda pair: len(pair[0]))
+    return digests, other
 
 
 def fingerprint() -> dict[str, Any]:
@@ -183,20 +193,26 @@ def renew(names: Sequence[str]) -> None:
     """Write the digests of these cases (none named: of all) as they come out here."""
     import ray
 
-    made_on, cases = kept()
+    content = json.loads(KEPT.read_text(encoding="utf-8"))
+    other, cases = kept()
     unknown = [name for name in names if name not in cases]
     if unknown:
         raise SystemExit(f"no case is called {unknown[0]!r}; there are {', '.join(cases)}")
-    if names and (other := difference(made_on)):
-        raise SystemExit(f"only all of them can be renewed here: {other}")
-    content = json.loads(KEPT.read_text(encoding="utf-8"))
-    content["made_on"] = fingerprint()
+    if names and other:
+        raise SystemExit(f"nothing is kept of this hardware ({other}); renew all first, where results are as kept")
+    if other:
+        content["kept"].append({"made_on": fingerprint(), "sha256": {}})
+    here, _ = made_here(content)
     with tempfile.TemporaryDirectory() as folder:
         for name in names or cases:
             if cases[name].on_ray and not ray.is_initialized():
                 ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-            content["runs"][name]["sha256"] = found = run(cases[name], Path(folder) / name).sha256
+            here[name] = found = run(cases[name], Path(folder) / name).sha256
             print(f"{name:40} {found[:16]}{'' if found == cases[name].sha256 else '  (new)'}", flush=True)
+            if not other and found != cases[name].sha256:
+                for each in content["kept"]:
+                    if each["sha256"] is not here:
+                        each["sha256"].pop(name, None)
             KEPT.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

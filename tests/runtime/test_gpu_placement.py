@@ -86,7 +86,9 @@ def freed(two_gpus: None) -> Iterator[None]:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("placement", "actors"), [("per_client", 4), ("cohort", 2)])
+@pytest.mark.parametrize(
+    ("placement", "actors"), [pytest.param("per_client", 4, marks=pytest.mark.slow), ("cohort", 2)]
+)
 def test_a_run_on_gpus_writes_the_ledger_of_one_process(
     freed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, placement: str, actors: int
 ) -> None:
