@@ -12,7 +12,9 @@ from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 
 
-@pytest.mark.parametrize("placement", [pytest.param("placement=per_client", marks=pytest.mark.slow), "runtime.actors=2"])
+@pytest.mark.parametrize(
+    "placement", [pytest.param("placement=per_client", marks=pytest.mark.slow), "runtime.actors=2"]
+)
 def test_late_lost_and_lying_clients_write_the_same_ledger_on_ray(local_ray: None, tmp_path: Path, placement: str):
     run(tmp_path / "here", EVERYTHING)
     config = load_config(None, [*SMALL, *EVERYTHING, placement])
