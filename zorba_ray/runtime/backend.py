@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,8 @@ from zorba_ray.runtime.waiting import Halted
 
 
 class RayBackend:
-    """`cost` says how much the probes of a row of a[n, l] take, to deal the work evenly; `drop`: clients whose actor
-    failed are missing from the round, instead of computed again."""
+    """An actor is told of its own participants only. `cost` says how much the probes of a row of a[n, l] take, to deal
+    the work evenly; `drop`: clients whose actor failed are missing from the round, instead of computed again."""
 
     def __init__(
         self, pool: Pool, cost: Callable[[bytes], int], test_examples: int, evaluation_batch: int, drop: bool = False
@@ -30,7 +31,8 @@ class RayBackend:
         news = self.pool.watch.news
         what = f"round {plan.round + 1}" if plan.method != "statistics" else "probing single blocks"
         news.enter(what)
-        answers = self.pool.run("probe", [(m, (plan, hand, active[hand])) for m, hand in hands], self._drop, what)
+        work = [(m, (replace(plan, participants=tuple(hand)), hand, active[hand])) for m, hand in hands]
+        answers = self.pool.run("probe", work, self._drop, what)
         reports: list[Report] = []
         for (_, hand), answer in zip(hands, answers, strict=True):
             reports += [nothing_from(n, "lost") for n in hand] if answer is None else answer

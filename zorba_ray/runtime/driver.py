@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ class OnRay:
         self.pool.ready(steps)
         drop = self.config.runtime.on_fault == "drop"
         batch = self.config.evaluation.batch
-        return RayBackend(self.pool, lru_cache(prepared.cost), prepared.test_examples, batch, drop)
+        return RayBackend(self.pool, cache(prepared.cost), prepared.test_examples, batch, drop)
 
     def faults(self) -> Sequence[str]:
         return self.pool.faults
