@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-WORKERS ?= 3
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
 FAST   := not slow and not real and not gpu
+SLOW   := (slow or real) and not release and not gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow test-release check bench clean
+.PHONY: help install run test test-slow test-release test-here test-on-ray check bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,14 +26,20 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY)  ## the main job: train the embedded default and write a report
 	$(BIN)/python -m zorba_ray.run
 
-test: $(READY)  ## the fast tests, WORKERS (3) at a time: those with Ray one after the other in the first
-	$(PYTEST) -m '$(FAST)'
+test: $(READY)  ## the fast tests: those with Ray one after the other, beside them the others, WORKERS (2) at a time
+	@$(MAKE) --no-print-directory -j2 test-here test-on-ray TESTS='$(FAST)'
 
 test-slow: $(READY)  ## the slow tests, and those on real data and models (ZORBA_RAY_SHARED)
-	$(PYTEST) -m '(slow or real) and not release and not gpu'
+	@$(MAKE) --no-print-directory -j2 test-here test-on-ray TESTS='$(SLOW)'
 
 test-release: $(READY)  ## before a release: what CI's time does not hold, and the soak at size
 	ZORBA_SOAK=30 $(PYTEST) -m 'release and not gpu'
+
+test-here:
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m '$(TESTS) and not ray'
+
+test-on-ray:
+	$(PYTEST) -m '$(TESTS) and ray'
 
 check: $(READY)  ## ruff and mypy --strict
 	$(BIN)/ruff check .

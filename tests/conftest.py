@@ -40,14 +40,11 @@ def local_ray() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks are there before they select. Tests with Ray are one worker's, one after the other, from the start on: they
-    take longest. Those on the one Ray come first, so that it starts once."""
+    """Marks are there before they select; tests on the one Ray come first, so that it starts once."""
     for item in items:
         if wants_local_ray(item):
             item.add_marker(pytest.mark.ray)
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    items.sort(key=lambda item: (not item.get_closest_marker("ray"), not wants_local_ray(item)))
+    items.sort(key=lambda item: not wants_local_ray(item))
 
 
 @pytest.hookimpl(tryfirst=True)
