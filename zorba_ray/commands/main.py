@@ -12,6 +12,7 @@ from zorba_ray import __version__
 COMMANDS = {  # the modules beside this one, each with a `main`
     "run": "simulate one federated fine-tuning run",
     "allocate": "solve and explain a run's allocation without running it",
+    "data": "what a config makes of its data: prompts, labels, lengths, partition",
     "study": "many runs: named arms, tuned alike, over several seeds",
     "replay": "the model of a run at any round, to check it or to take it away",
     "report": "make a run's report.html again",
