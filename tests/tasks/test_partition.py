@@ -31,7 +31,7 @@ def unevenness(shards: list[NDArray[np.int64]], labels: NDArray[np.int64]) -> fl
     classes=st.integers(1, 6),
     clients=st.integers(1, 60),
     alpha=st.sampled_from([1e-6, 0.05, 0.5, 1.0, 10.0, 1e6]),
-    kind=st.sampled_from(["dirichlet", "iid", "natural"]),
+    kind=st.sampled_from(["dirichlet", "iid", "natural", "quantity"]),
     groups=st.integers(1, 90),
     batch=st.integers(1, 40),
     seed=st.integers(0, 2**64 - 1),
@@ -45,7 +45,7 @@ def test_shards_divide_the_data(
     shards = partition(labels, group, config, seed)
     assert len(shards) == clients
     assert np.array_equal(np.sort(np.concatenate(shards)), np.arange(examples))
-    least = least_examples(examples, clients, batch) if kind == "dirichlet" else 1
+    least = least_examples(examples, clients, batch) if kind in ("dirichlet", "quantity") else 1
     assert min(len(shard) for shard in shards) >= least
     again = partition(labels, group, config, seed)
     assert all(np.array_equal(a, b) for a, b in zip(shards, again, strict=True))
@@ -96,8 +96,61 @@ def test_clients_share_a_group_where_groups_are_few() -> None:
     assert {len(shard) for shard in shards} == {100}
 
 
+@given(
+    examples=st.integers(1, 300), classes=st.integers(1, 6), clients=st.integers(1, 40), pieces=st.integers(1, 5),
+    kind=st.sampled_from(["classes", "sorted"]), seed=st.integers(0, 2**64 - 1),
+)  # fmt: skip
+def test_pieces_divide_the_data_or_are_refused(
+    examples: int, classes: int, clients: int, pieces: int, kind: str, seed: int
+) -> None:
+    labels = labels_of(examples, classes)
+    config = ClientsConfig(count=clients, partition=kind, pieces=pieces)
+    try:
+        shards = partition(labels, None, config, seed)
+    except ConfigError as error:
+        assert "\n" not in str(error) and "clients." in str(error)
+        return
+    assert len(shards) == clients and min(len(shard) for shard in shards) > 0
+    assert np.array_equal(np.sort(np.concatenate(shards)), np.arange(examples))
+    if kind == "classes":
+        assert {len(np.unique(labels[shard])) for shard in shards} == {pieces}
+
+
+def test_a_label_is_shared_evenly_by_those_who_have_it() -> None:
+    labels = labels_of(6000, 10)
+    shards = partition(labels, None, ClientsConfig(count=50, partition="classes", pieces=2), 0)
+    for label in range(10):
+        parts = [int((labels[shard] == label).sum()) for shard in shards]
+        held = [part for part in parts if part]
+        assert len(held) == 10 and max(held) - min(held) <= 1
+
+
+def test_sorted_pieces_are_equal_and_of_few_labels() -> None:
+    labels = labels_of(10_000, 10)
+    shards = partition(labels, None, ClientsConfig(count=100, partition="sorted", pieces=2), 0)
+    assert {len(shard) for shard in shards} == {100}
+    assert max(len(np.unique(labels[shard])) for shard in shards) <= 4  # a piece crosses at most one border
+    assert unevenness(shards, labels) > 0.7
+
+
+def test_quantity_skew_is_of_sizes_and_not_of_labels() -> None:
+    labels = labels_of(40_000, 4)
+    for alpha, least in ((0.3, 0.6), (1e6, 0.0)):
+        shards = partition(labels, None, ClientsConfig(count=20, partition="quantity", alpha=alpha), 0)
+        sizes = np.array([len(shard) for shard in shards])
+        assert sizes.std() / sizes.mean() >= least
+        assert unevenness([shard for shard in shards if len(shard) > 500], labels) < 0.05
+    assert sizes.max() - sizes.min() < 20
+
+
 def test_a_wish_that_cannot_be_met_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"clients.count is 20, but there are only 10 training examples"):
         partition(labels_of(10, 2), None, ClientsConfig(count=20), 0)
     with pytest.raises(ConfigError, match=r"natural"):
         partition(labels_of(100, 2), None, ClientsConfig(partition="natural"), 0)
+    with pytest.raises(ConfigError, match=r"clients.pieces is 3, but the training data has 2 labels"):
+        partition(labels_of(100, 2), None, ClientsConfig(partition="classes", pieces=3), 0)
+    with pytest.raises(ConfigError, match=r"leaves some of the 8 labels to nobody; take at least 4 clients"):
+        partition(labels_of(500, 8), None, ClientsConfig(count=3, partition="classes", pieces=2), 0)
+    with pytest.raises(ConfigError, match=r"clients.pieces=9 wants more pieces than the 100 training examples"):
+        partition(labels_of(100, 2), None, ClientsConfig(count=20, partition="sorted", pieces=9), 0)

@@ -56,8 +56,16 @@ class BudgetsConfig:
 class ClientsConfig:
     count: int = key(20, "number of clients")
     batch: int = key(8, "examples in one client's mini-batch")
-    partition: str = key("dirichlet", "how the training data is dealt out", ("dirichlet", "iid", "natural"))
-    alpha: float = key(1.0, "concentration of the Dirichlet distribution over labels; small is heterogeneous")
+    partition: str = key(
+        "dirichlet", "how the training data is dealt out: labels unevenly, alike, by a column, sizes unevenly, some "
+        "labels each, pieces of the data sorted by label",
+        ("dirichlet", "iid", "natural", "quantity", "classes", "sorted"),
+    )  # fmt: skip
+    alpha: float = key(
+        1.0, "concentration of the Dirichlet distribution over labels (dirichlet) or sizes (quantity); small is "
+        "heterogeneous",
+    )  # fmt: skip
+    pieces: int = key(2, "labels that a client has (classes), or pieces of the sorted data (sorted)")
     partition_column: str = key("", "column of the data that names the client, for partition=natural")
     budgets: BudgetsConfig = section(BudgetsConfig, "VRAM budgets of the clients")
 

@@ -53,8 +53,10 @@ def ignored(config: Config) -> list[str]:
     clients, model = config.clients, config.model
     unused(model.lora != default.model.lora and model.trainable != "lora", "model.lora", "model.trainable is not lora")
     unused(bool(model.groups) and model.trainable != "groups", "model.groups", "model.trainable is not groups")
-    unused(clients.alpha != default.clients.alpha and clients.partition != "dirichlet", "clients.alpha",
-           f"clients.partition is {clients.partition}")
+    unused(clients.alpha != default.clients.alpha and clients.partition not in ("dirichlet", "quantity"),
+           "clients.alpha", f"clients.partition is {clients.partition}")
+    unused(clients.pieces != default.clients.pieces and clients.partition not in ("classes", "sorted"),
+           "clients.pieces", f"clients.partition is {clients.partition}")
     unused(bool(clients.partition_column) and clients.partition != "natural", "clients.partition_column",
            f"clients.partition is {clients.partition}")
     unused(config.step.final != default.step.final and config.step.schedule == "constant", "step.final",
@@ -135,7 +137,7 @@ def check_run(config: Config) -> None:
 def check_clients(config: Config) -> None:
     clients = config.clients
     require(1 <= clients.count <= MOST_CLIENTS, "clients.count", clients.count, f"from 1 to {MOST_CLIENTS}")
-    at_least(1, clients__batch=clients.batch)
+    at_least(1, clients__batch=clients.batch, clients__pieces=clients.pieces)
     positive(clients__alpha=clients.alpha)
     if clients.partition == "natural" and config.task.name == "files":
         require(bool(clients.partition_column), "clients.partition_column", "",

@@ -31,6 +31,14 @@ def partition(
         if groups is None:
             raise ConfigError("clients.partition is natural, but no column names the client; set partition_column")
         shards = deal_groups(groups, count, rng)
+    elif clients.partition == "quantity":
+        shares = np.cumsum(rng.dirichlet(np.full(count, clients.alpha)))
+        shards = np.split(rng.permutation(len(labels)), cuts(shares, len(labels)))
+        level(shards, least_examples(len(labels), count, clients.batch))
+    elif clients.partition == "classes":
+        shards = deal_classes(labels, count, clients.pieces, rng)
+    elif clients.partition == "sorted":
+        shards = deal_pieces(labels, count, clients.pieces, rng)
     else:
         shards = deal_labels(labels, count, clients.alpha, rng)
         level(shards, least_examples(len(labels), count, clients.batch))
@@ -43,10 +51,53 @@ def deal_labels(labels: NDArray[np.int64], count: int, alpha: float, rng: np.ran
     for label in np.unique(labels):
         index = rng.permutation(np.flatnonzero(labels == label))
         shares = np.cumsum(rng.dirichlet(np.full(count, alpha)))
-        cuts = np.rint(shares[:-1] / shares[-1] * len(index)).astype(np.int64)
-        for part, chosen in zip(parts, np.split(index, cuts), strict=True):
+        for part, chosen in zip(parts, np.split(index, cuts(shares, len(index))), strict=True):
             part.append(chosen)
     return [rng.permutation(np.concatenate(part)) for part in parts]
+
+
+def cuts(shares: NDArray[np.float64], examples: int) -> NDArray[np.int64]:
+    """Where to cut so many examples, from the running sums of the clients' shares."""
+    return np.asarray(np.rint(shares[:-1] / shares[-1] * examples), dtype=np.int64)
+
+
+def deal_classes(labels: NDArray[np.int64], count: int, each: int, rng: np.random.Generator) -> list[Shard]:
+    """Every client has so many labels, in turn from a ring of all of them, and an even part of each."""
+    present = rng.permutation(np.unique(labels))
+    if each > len(present):
+        raise ConfigError(f"clients.pieces is {each}, but the training data has {len(present)} labels")
+    if count * each < len(present):
+        raise ConfigError(
+            f"clients.count={count} with clients.pieces={each} leaves some of the {len(present)} labels to nobody; "
+            f"take at least {-(-len(present) // each)} clients or more labels a client"
+        )
+    places = np.arange(count * each) % len(present)  # of the ring, client by client
+    owners = rng.permutation(count)
+    parts: list[list[Shard]] = [[] for _ in range(count)]
+    for place, label in enumerate(present):
+        index = rng.permutation(np.flatnonzero(labels == label))
+        takers = owners[np.flatnonzero(places == place) // each]
+        if len(index) < len(takers):
+            raise ConfigError(
+                f"clients.partition is classes, and {len(takers)} clients want the {len(index)} examples of one label; "
+                f"take fewer clients or smaller clients.pieces"
+            )
+        for taker, chosen in zip(takers, np.array_split(index, len(takers)), strict=True):
+            parts[taker].append(chosen)
+    return [np.concatenate(part) for part in parts]
+
+
+def deal_pieces(labels: NDArray[np.int64], count: int, each: int, rng: np.random.Generator) -> list[Shard]:
+    """The data sorted by label, in equal pieces, so many of them to every client."""
+    if count * each > len(labels):
+        raise ConfigError(
+            f"clients.count={count} with clients.pieces={each} wants more pieces than the {len(labels)} training "
+            f"examples; take fewer"
+        )
+    index = rng.permutation(len(labels))
+    pieces = np.array_split(index[np.argsort(labels[index], kind="stable")], count * each)
+    hands = rng.permutation(count * each).reshape(count, each)
+    return [np.concatenate([pieces[i] for i in hand]) for hand in hands]
 
 
 def least_examples(examples: int, clients: int, batch: int) -> int:
@@ -74,12 +125,17 @@ def deal_groups(groups: NDArray[np.int64], count: int, rng: np.random.Generator)
 
     With fewer groups than clients, a group's examples are shared evenly by clients of its own, more for a larger group.
     """
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    _, starts = np.unique(np.sort(groups), return_index=True)
+    members = np.split(np.argsort(groups, kind="stable"), starts[1:])
     members.sort(key=lambda index: (-len(index), int(index[0])))
     if len(members) < count:
         owners = [1] * len(members)
+        largest = [(-float(len(index)), g) for g, index in enumerate(members)]
+        heapq.heapify(largest)
         for _ in range(count - len(members)):  # the next client goes where shards are largest
-            owners[max(range(len(members)), key=lambda g: len(members[g]) / owners[g])] += 1
+            g = largest[0][1]
+            owners[g] += 1
+            heapq.heapreplace(largest, (-len(members[g]) / owners[g], g))
         return [
             shard
             for index, n in zip(members, owners, strict=True)
