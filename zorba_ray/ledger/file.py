@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.ledger.tensors import FOLDER, TensorFile, remove_tensors, write_tensors
+from zorba_ray.ledger.tensors import FOLDER, TensorFile, held_as, remove_tensors, write_tensors
 from zorba_ray.messages import BlockInfo, CombinedStep, Header, PrivateStep, SharedStep, Step, TensorStep
 
 FORMAT = 1
@@ -147,6 +147,14 @@ def truncate_ledger(path: Path, rounds: int) -> None:
     assert rounds < len(lines), f"{path} has {len(lines) - 1} entries, fewer than {rounds}"
     _truncate(path, sum(len(line) for line, _, _ in lines[: rounds + 1]))
     remove_tensors(path.parent, rounds)
+
+
+def entry_text(entry: Entry) -> str:
+    """An entry as its line has it, without the seal. Equal texts are equal entries, to the bit; tensors in memory count
+    as the file that they would become."""
+    if isinstance(entry.step, TensorStep) and not isinstance(entry.step.held, TensorFile):
+        entry = replace(entry, step=replace(entry.step, held=held_as(entry.round, entry.step.vectors)))
+    return _text(_entry_to_json(entry))
 
 
 def ledger_sha256(path: Path) -> str:
