@@ -325,11 +325,11 @@ def test_each_question_has_one_object_and_a_status(
         ("--audit 3", "--audit takes a client and a round, such as 3,17"),
         ("--audit a,1", "--audit takes a number, not 'a'"),
         ("--round first", "--round takes a number, not 'first'"),
-        ("--verify", "has no config.yaml"),
+        ("--diff nowhere", "nowhere has no config.yaml"),
     ],
 )
 def test_what_cannot_be_asked_is_said_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, said: str
+    made: Callable[[str], Path], capsys: pytest.CaptureFixture[str], line: str, said: str
 ) -> None:
-    assert main([str(tmp_path), *line.split()]) == 2
+    assert main([str(made("estimated")), *line.split()]) == 2
     assert said in (err := capsys.readouterr().err) and err.count("\n") == 1

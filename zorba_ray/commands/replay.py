@@ -27,6 +27,7 @@ class Data:
     evaluation: EvaluationConfig = section(EvaluationConfig, "what is evaluated on, for --evaluate")
 
 
+TRUST = "--trust-code"
 REPLAY = Program(
     "python -m zorba_ray.replay",
     "Rebuild the model of a run from its base and its ledger, bit for bit, and check it against the run's summary; or "
@@ -41,6 +42,7 @@ REPLAY = Program(
         Flag("--audit", "let client N do its part of round T (from 0) again, and compare with its record", "N,T"),
         Flag("--diff", "where this run and another part: round, block, direction, coefficient, likely cause", "RUN2"),
         Flag("--evaluate", "the model on the run's own test data, or on what key=value says (task.*, evaluation.*)"),
+        Flag(TRUST, "run the code that the folder's config names (method_file, remote code)"),
     ),
     (
         ("runs/run-20260101-120000", "check that ledger and summary agree"),
@@ -67,7 +69,11 @@ def main(argv: Sequence[str] | None = None, name: str = REPLAY.name) -> int:
 def replay(command: Command) -> Done:
     if command.config_path is None:
         raise ConfigError("which run? zorba-ray replay RUN, where RUN is the folder of a run")
+    from zorba_ray.runs.trust import refuse_untrusted
+
     run, asked = Path(command.config_path), question(command)
+    for folder in (run, *map(Path, filter(None, [command.flags.get("--diff")]))):
+        refuse_untrusted(folder, TRUST in command.flags)
     answers: dict[str, Callable[[Path, Command], Done]] = {
         "--verify": verified, "--audit": audited, "--diff": differing, "--evaluate": evaluated, "": rebuilt,
     }  # fmt: skip
@@ -76,7 +82,7 @@ def replay(command: Command) -> Done:
 
 def question(command: Command) -> str:
     """The flag that asks for something else than the model; empty: none does."""
-    flags = set(command.flags) - {"--json"}
+    flags = set(command.flags) - {"--json", TRUST}
     asked = sorted(flags & TAKEN.keys())
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(asked)} are two questions; ask one at a time")
