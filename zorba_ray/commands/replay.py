@@ -50,7 +50,7 @@ REPLAY = Program(
         ("runs/run-20260101-120000 --verify", "is everything in this folder what it was?"),
         ("runs/run-20260101-120000 --audit 3,17", "client 3 in round 17, to the bit"),
         ("runs/first --diff runs/second", "why did they come out differently?"),
-        ("runs/run-20260101-120000 --evaluate task.name=files task.train=a.tsv task.test=b.tsv", "on other data"),
+        ("runs/run-20260101-120000 --evaluate task.test=mine.tsv", "on other data (task.name=files)"),
     ),
     argument="RUN",
     kinds=lambda: (Data,),
