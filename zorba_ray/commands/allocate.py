@@ -42,15 +42,13 @@ def main(argv: Sequence[str] | None = None, name: str = ALLOCATE.name) -> int:
 def allocate(command: Command) -> Done:
     config = load_config(command.config_path, command.overrides, command.more)
     check_files(config)
-    plan, folder = explain(config, instance_of(config), "--frontier" in command.flags)
-    return Done({"folder": folder, "plan": plan.to_json()})
-
-
-def instance_of(config: Config) -> Instance:
-    """The allocation problem that a run with this config would solve."""
     from zorba_ray.runs.prepare import load_problem
 
-    return load_problem(config).instance
+    problem = load_problem(config, asked=True)
+    for note in problem.notes:
+        print(f"Note: {note}.")
+    plan, folder = explain(config, problem.instance, "--frontier" in command.flags)
+    return Done({"folder": folder, "plan": plan.to_json(), "notes": problem.notes})
 
 
 def explain(config: Config, instance: Instance, with_frontier: bool) -> tuple[Plan, Path]:

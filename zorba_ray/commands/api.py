@@ -104,7 +104,7 @@ def allocate(*configs: str | Path | Config, **keys: Any) -> Plan:
     from zorba_ray.runs.prepare import load_problem
 
     config = load_config(*configs, **keys)
-    return make_plan(load_problem(config).instance, config.allocation, config.seed)
+    return make_plan(load_problem(config, asked=True).instance, config.allocation, config.seed)
 
 
 def replay(

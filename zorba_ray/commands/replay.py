@@ -169,7 +169,7 @@ def replayed(
     from zorba_ray.model import save_adapter, save_folder
     from zorba_ray.runs.replay import replayed_model
     from zorba_ray.runs.summary import FILE, read_summary
-    from zorba_ray.tasks.load import open_tokenizer
+    from zorba_ray.tasks.load import tokenizer_of
 
     for flag, folder in (("--export", export), ("--adapter", adapter)):
         if folder is not None and folder.exists() and any(folder.iterdir()):
@@ -186,7 +186,7 @@ def replayed(
             )
     if export is not None:
         save_folder(made.model, export)
-        open_tokenizer(made.model.spec.config)[0].save_pretrained(export)
+        tokenizer_of(made.task, made.model.spec.config).save_pretrained(export)
     if adapter is not None:
         save_adapter(made.model, adapter)
     return made, same

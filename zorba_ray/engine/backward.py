@@ -1,6 +1,6 @@
 """What training with gradients costs beside its forward: FLOPs of the backward, and bytes that wait for it.
 
-Both are measured on real forwards and backwards of one short example at three lengths. They grow with the examples and
+Both are measured on forwards and backwards of one short example at three lengths, real ones of a real model. They grow with the examples and
 are polynomials of degree 2 in the tokens, so three lengths tell them for every batch.
 """
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zorba_ray.engine.cost import LENGTHS, at_length, blank_batch, counted, polynomial
+from zorba_ray.model.hollow import at_hand, storage_of
 from zorba_ray.model.model import BlockModel
 
 Row = NDArray[np.bool_]
@@ -56,7 +57,7 @@ def saved_bytes(model: BlockModel, row: Row, examples: int, tokens: int) -> NDAr
 
 def _backward(model: BlockModel, row: Row, tokens: int) -> float:
     batch = blank_batch(model, 1, tokens)
-    with gradients(model, row) as parameters:
+    with at_hand(model.module), gradients(model, row) as parameters:
         hidden, context = model.stem(batch)
         for index in range(len(model.parts.layers)):
             hidden = model.layer(index, hidden, context)
@@ -68,7 +69,8 @@ def _saved(model: BlockModel, row: Row, tokens: int) -> NDArray[np.float64]:
     batch = blank_batch(model, 1, tokens)
     waiting = _Saved(model)
     sizes = np.zeros(len(model.stages))
-    with gradients(model, row), torch.autograd.graph.saved_tensors_hooks(waiting.pack, waiting.unpack):
+    hooks = torch.autograd.graph.saved_tensors_hooks(waiting.pack, waiting.unpack)
+    with at_hand(model.module), gradients(model, row), hooks:
         hidden, context = model.stem(batch)
         sizes[0] = waiting.taken()
         for index in range(len(model.parts.layers)):
@@ -84,16 +86,15 @@ class _Saved:
 
     def __init__(self, model: BlockModel):
         own: Sequence[Tensor] = [*model.module.parameters(), *model.module.buffers(), *(b.vector for b in model.blocks)]
-        self._known = {tensor.untyped_storage().data_ptr() for tensor in own}
+        self._known = {storage_of(tensor) for tensor in own}
         self._kept: list[Tensor] = []  # so that no storage is given out again
         self._bytes = 0
 
     def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._known:
-            self._known.add(storage.data_ptr())
+        if storage_of(tensor) not in self._known:
+            self._known.add(storage_of(tensor))
             self._kept.append(tensor.detach())
-            self._bytes += storage.nbytes()
+            self._bytes += tensor.untyped_storage().nbytes()
         return tensor
 
     def unpack(self, tensor: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import Config
+from zorba_ray.config.schema import Config, TaskConfig
 from zorba_ray.ledger import LedgerError, read_ledger, replay
 from zorba_ray.messages import Header
 from zorba_ray.model import BlockModel
@@ -30,6 +30,7 @@ class Replayed:
     """The model after `rounds` rounds, and the digest of its block vectors."""
 
     model: BlockModel
+    task: TaskConfig
     rounds: int
     sha256: str
 
@@ -57,14 +58,14 @@ def replayed_on(folder: Path, rounds: Rounds, config: Config, task: Task, client
     model.moved()
     if client is not None:
         keep_as(model, config, folder, client, rounds)
-    return Replayed(model, rounds, vectors_sha256([vector.numpy() for vector in vectors]))
+    return Replayed(model, config.task, rounds, vectors_sha256([vector.numpy() for vector in vectors]))
 
 
 def refuse_another_base(sha256: str, header: Header, folder: Path, config: Config) -> None:
     """The base must be the one that the ledger refers to."""
     if sha256 != header.base_sha256:
         raise LedgerError(
-            f"the model at {config.model.path} is not the one that {folder} was begun with (its weights differ); "
+            f"the model {config.model.called} is not the one that {folder} was begun with (its weights differ); "
             f"put the original weights back"
         )
 

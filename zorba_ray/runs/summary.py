@@ -112,7 +112,7 @@ def summarise(
         rounds_done=rounds.num_rows,
         method=config.method,
         placement=placement,
-        model=config.model.path,
+        model=config.model.called,
         task=config.task.name,
         accuracy_first=accuracies[0] if accuracies else None,
         accuracy_last=accuracies[-1] if accuracies else None,
