@@ -56,8 +56,13 @@ def check_complete(model: ModelConfig) -> None:
     if not (model.trust_remote_code or any((folder / each).exists() for each in TOKENIZERS)):
         missing.append(" or ".join(TOKENIZERS[:3]))
     if missing:
-        raise ConfigError(f"model.path: {model.path} lacks {' and '.join(missing)}, without which nothing can run; what "
-                          f"a run would take is told without (zorba-ray allocate, run --dry-run)")  # fmt: skip
+        raise ConfigError(f"model.path: {model.path} lacks {' and '.join(missing)}, without which nothing can run; "
+                          f"what a run would take is told without (zorba-ray allocate, run --dry-run)")  # fmt: skip
+
+
+def only_asked(model: ModelConfig) -> bool:
+    """Whether a model's weights say nothing, or are not in the folder where they should be."""
+    return bool(model.config) or (Path(model.path).expanduser().is_dir() and not has_weights(model))
 
 
 def has_weights(model: ModelConfig) -> bool:

@@ -140,8 +140,8 @@ class LoraConfig:
 class ModelConfig:
     path: str = key("embedded", "'embedded', a local folder, or a hub name")
     config: str = key(
-        "", "instead of `path`, a published shape with random weights drawn by the seed, and the words of the task's text "
-        f"as tokens: {', '.join(PUBLISHED)}; empty: the model at `path`",
+        "", "instead of `path`, a published shape with random weights drawn by the seed, and with the words of the "
+        f"task's text as tokens: {', '.join(PUBLISHED)}; empty: the model at `path`",
     )
     revision: str = key("", "hub revision; empty: the default branch")
     trust_remote_code: bool = key(False, "run code that comes with the model; off unless you trust its author")

@@ -1,7 +1,7 @@
 """What training with gradients costs beside its forward: FLOPs of the backward, and bytes that wait for it.
 
-Both are measured on forwards and backwards of one short example at three lengths, real ones of a real model. They grow with the examples and
-are polynomials of degree 2 in the tokens, so three lengths tell them for every batch.
+Both are measured on forwards and backwards of one short example at three lengths, real ones of a real model. They grow
+with the examples and are polynomials of degree 2 in the tokens, so three lengths tell them for every batch.
 """
 
 from __future__ import annotations

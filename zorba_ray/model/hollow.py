@@ -24,7 +24,7 @@ Operation = tuple[Any, ...]  # its name, and of each tensor given to it shape, s
 
 
 def is_hollow(module: nn.Module) -> bool:
-    return isinstance(next(module.parameters()), FakeTensor)
+    return lacks_numbers(next(module.parameters()))
 
 
 def at_hand(module: nn.Module) -> AbstractContextManager[Any]:
@@ -34,7 +34,11 @@ def at_hand(module: nn.Module) -> AbstractContextManager[Any]:
 
 def with_numbers() -> AbstractContextManager[Any]:
     """Where numbers are made in any case, such as those that are kept for later models."""
-    return _disable_current_modes()  # type: ignore[no-any-return, no-untyped-call]
+    return _disable_current_modes()
+
+
+def lacks_numbers(tensor: Tensor) -> bool:
+    return isinstance(tensor, FakeTensor)
 
 
 def fill_hollow(module: nn.Module) -> None:

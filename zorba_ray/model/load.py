@@ -1,4 +1,4 @@
-"""From a name, a folder or a published shape to a model in blocks; or to one without numbers, of which only can be asked."""
+"""From a name, a folder or a published shape to a model in blocks, or to one without numbers that can only be asked."""
 
 from __future__ import annotations
 
@@ -90,9 +90,10 @@ def empty_module(auto_class: str, transformers_config: Any, config: ModelConfig)
     register = nn.Module.register_parameter
 
     def without_numbers(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        register(module, name, None if parameter is None else nn.Parameter(parameter.data.to("meta")))
+        real = parameter is not None and not parameter.is_meta  # one that is not is shared with another module
+        register(module, name, nn.Parameter(parameter.data.to("meta")) if real else parameter)  # type: ignore[union-attr]
 
-    nn.Module.register_parameter = without_numbers  # type: ignore[method-assign]  # so that nobody initialises them
+    nn.Module.register_parameter = without_numbers  # type: ignore[method-assign,assignment]  # nobody initialises them
     try:
         module = _from_config(auto_class, transformers_config, config)
     finally:

@@ -60,12 +60,13 @@ def _prove_hollow(module: nn.Module, parts: Parts, spec: HeadSpec, ids: Tensor, 
 
 def _operations(tail: list[nn.Module], hidden: Tensor) -> list[Operation] | None:
     """What modules do that follow one another; None where they cannot."""
-    with Operations() as done:
+    trace = Operations()
+    with trace:
         try:
             run_chain(tail, hidden)
         except UNFIT:
             return None
-    return done.done
+    return trace.done
 
 
 def _differs(module: nn.Module, parts: Parts) -> ConfigError:

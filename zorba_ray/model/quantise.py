@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from zorba_ray.model.hollow import FakeTensor, with_numbers
+from zorba_ray.model.hollow import lacks_numbers, with_numbers
 
 Bits = Literal["int8", "nf4"]
 KINDS: tuple[Bits, ...] = ("int8", "nf4")
@@ -68,7 +68,7 @@ def quantised_bytes(kind: Bits, shape: tuple[int, ...]) -> int:
 def quantise(weight: Tensor, kind: Bits) -> Quantised:
     """Nearest levels of a float32 matrix [rows, cols]."""
     assert weight.dim() == 2 and weight.dtype == torch.float32, f"{weight.dtype} {tuple(weight.shape)}"
-    if isinstance(weight, FakeTensor):
+    if lacks_numbers(weight):
         codes, magnitude = _room(kind, weight)
     else:
         codes, magnitude = (_to_int8 if kind == "int8" else _to_nf4)(weight)
