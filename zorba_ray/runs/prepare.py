@@ -128,7 +128,7 @@ def read(config: Config) -> tuple[Base, Outline]:
 def precision_notes(base: Base, model: BlockModel) -> list[str]:
     """Where weights are evaluated in few bits: how well the scalars of two clients agree with those in float32."""
     config = base.config
-    if config.model.precision == "float32":
+    if config.model.precision == "float32" or has_gradients(config):
         return []
     noise = base.header.noise
     correlation = scalar_correlation(model, first_batches(base), config.zo.mu, noise, config.seed, PRECISION_DIRECTIONS)
