@@ -69,6 +69,7 @@ def test_a_resumed_run_is_the_run(name: str, tmp_path: Path) -> None:
     assert replayed_model(tmp_path / "whole", 1).sha256 == replayed_model(tmp_path / "parts", 1).sha256 != sha
 
 
+@pytest.mark.slow  # oneDNN compiles every shape anew
 def test_a_run_in_few_bits_is_replayed_from_float32_tensors(tmp_path: Path) -> None:
     keys = ("model.precision=bfloat16", "fedavg.checkpointing=true", "rounds=1", "clients.count=2")
     run(prepare(config("fedavg", *keys)), tmp_path)

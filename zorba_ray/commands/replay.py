@@ -95,6 +95,8 @@ def question(command: Command) -> str:
 
 
 def rebuilt(run: Path, command: Command) -> Done:
+    from zorba_ray.model.quantise import few_bits
+
     export, adapter = command.flags.get("--export"), command.flags.get("--adapter")
     export_to, adapter_to = (Path(folder) if folder else None for folder in (export, adapter))
     client = number(command.flags["--client"], "--client") if "--client" in command.flags else None
@@ -105,6 +107,10 @@ def rebuilt(run: Path, command: Command) -> Done:
         print("the same, to the bit, as the model that the run ended with")
     for folder in filter(None, (export, adapter)):
         print(f"written to {folder}")
+    kind = few_bits(made.model.spec.config.frozen) if adapter else None
+    if kind:
+        print(f"these adapters were trained over weights in {kind}: over the whole ones the loss differs a little, and "
+              f"--export writes what they were trained over")  # fmt: skip
     told = {"folder": run, "rounds": made.rounds, "client": client, "model_sha256": made.sha256, "same": same}
     return Done({**told, "export": export, "adapter": adapter})
 

@@ -173,6 +173,7 @@ def _from_config(auto_class: str, transformers_config: Any, config: ModelConfig)
     """With fused attention where the model has it, written out where it has not."""
     import transformers
 
+    _hush()
     auto = getattr(transformers, auto_class)
     options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": config.trust_remote_code}
     try:
@@ -186,10 +187,7 @@ def _from_config(auto_class: str, transformers_config: Any, config: ModelConfig)
 
 def _from_pretrained(auto: Any, path: str, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
     """With fused attention where the model has it, written out where it has not. What is missing is our own to say."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    _hush()
     try:
         module, info = auto.from_pretrained(path, attn_implementation="sdpa", **options)
     except ValueError as error:
@@ -197,6 +195,13 @@ def _from_pretrained(auto: Any, path: str, options: dict[str, Any]) -> tuple[nn.
             raise
         module, info = auto.from_pretrained(path, attn_implementation="eager", **options)
     return module, info
+
+
+def _hush() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def _refuse_missing(module: nn.Module, missing: set[str]) -> None:
