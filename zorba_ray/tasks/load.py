@@ -57,6 +57,8 @@ def load_task(
 
 def tokenizer_of(config: TaskConfig, model: ModelConfig) -> Any:
     """The tokenizer with which a model reads a task."""
+    if not model.config:
+        return open_tokenizer(model)
     known = describe(config, "")
     return read_with(model, known, find_rows(config, known)[0][0]).tokenizer
 
