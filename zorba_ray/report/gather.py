@@ -72,7 +72,7 @@ class Spread:
 def read_run(folder: Path) -> Run:
     """Read everything that a report shows; ConfigError where the folder is not that of a run."""
     summary = read_summary(folder)
-    config = load.load_config(folder / CONFIG, kind_of=kind_of)  # valid when the run began
+    config = load.load_config(folder / CONFIG, kind_of=kind_of, elsewhere=True)  # valid when the run began
     plan = Plan.from_json(json.loads(_text(folder / ALLOCATION)))
     blocks = [block.name for block in read_ledger(folder / LEDGER).header.blocks]
     rounds, evaluations, clients, scalars, count = reduce_records(folder)

@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from zorba_ray.config import load
+from zorba_ray.config.environment import written
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import has_header, ledger_sha256, read_ledger
+from zorba_ray.methods import kind_of
 from zorba_ray.runs.bound import refuse_another_run
 from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config, write_whole
 from zorba_ray.runs.lock import refuse_held
@@ -65,8 +68,8 @@ def check_same(config: Config, folder: Path) -> None:
     for name in (*before, *now):
         if name.partition(".")[0] not in FREE and before.get(name) != now.get(name):
             raise ConfigError(
-                f"{folder} was begun with {name}={before.get(name)}, and now it is {now.get(name)}: that is another "
-                f"run; give it a folder of its own"
+                f"{folder} was begun with {name}={written(before.get(name))}, and now it is {written(now.get(name))}: "
+                f"that is another run; give it a folder of its own"
             )
     check_rounds(stored, config, folder)
 
@@ -96,7 +99,7 @@ def check_rounds(stored: Config, config: Config, folder: Path) -> None:
 
 def keep_config(config: Config, folder: Path) -> None:
     """Write down for how long the run now goes on; where it computes is not kept."""
-    stored = stored_config(folder)
+    stored = load.load_config(folder / CONFIG, kind_of=kind_of, elsewhere=True)
     if (stored.rounds, stored.stop) != (config.rounds, config.stop):
         longer = dataclasses.replace(stored, rounds=config.rounds, stop=config.stop)
         write_whole(folder / CONFIG, to_yaml(longer))

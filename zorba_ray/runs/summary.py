@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zorba_ray import __version__
+from zorba_ray.config.environment import written
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger.tensors import tensor_bytes
@@ -112,8 +113,8 @@ def summarise(
         rounds_done=rounds.num_rows,
         method=config.method,
         placement=placement,
-        model=config.model.path,
-        task=config.task.name,
+        model=written(config.model.path),
+        task=written(config.task.name),
         accuracy_first=accuracies[0] if accuracies else None,
         accuracy_last=accuracies[-1] if accuracies else None,
         accuracy_best=max(accuracies, default=None),
