@@ -81,7 +81,7 @@ def asked(command: Command) -> tuple[Config, Path, bool]:
         folder = Path(flags["--resume-or-start"])
         config = load_config(command.config_path, [*overrides, f"out={folder}"], command.more)
         if can_resume(folder):
-            check_same(config, folder)
+            check_same(config, folder, "--trust-code" in flags)
             return config, folder, True
         return config, folder, False
     config = load_config(command.config_path, overrides, command.more)

@@ -78,6 +78,11 @@ def has_gradients(config: Config) -> bool:
     return isinstance(method_of(config), FirstOrder)
 
 
+def has_read(method_file: str) -> bool:
+    """Whether this process has run a method file."""
+    return Path(method_file).absolute() in _read
+
+
 def read(path: Path) -> None:
     """Run a method file, once in a process."""
     path = path.absolute()
