@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs.toy_runs import open_run, run
+from runs.toy_runs import open_run
 
 from zorba_ray.commands.main import main
 from zorba_ray.config.environment import FromEnvironment, written

@@ -13,10 +13,10 @@ from typing import Literal
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import RUN, Command
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.files import check_files
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.runs.config import load_config
+from zorba_ray.runs.early import check_early
 
 
 def main(argv: Sequence[str] | None = None, name: str = RUN.name) -> int:
@@ -31,7 +31,7 @@ def run(command: Command, started: float) -> Done:
     if "--print-config" in command.flags:
         print(to_yaml(config), end="")
         return Done(dataclasses.asdict(config))
-    check_files(config)
+    check_early(config)
     backend: Literal["ray", "local"] = "local" if "--local" in command.flags else "ray"
     if "--dry-run" in command.flags:
         from zorba_ray.commands.dry_run import dry_run

@@ -28,10 +28,11 @@ class ModelFacts:
     width: int
 
 
-def check_files(config: Config) -> None:
-    """ConfigError, one line, for files that are not there or cannot be what they should be."""
+def check_files(config: Config) -> int:
+    """ConfigError, one line, for files that are not there or cannot be what they should be. How many blocks the model
+    has; 0: that is not known yet."""
     if config.runtime.address != "local":
-        return
+        return 0
     for name, source in (("train", config.task.train), ("test", config.task.test)):
         if source and looks_local(source):
             check_data(f"task.{name}", source)
@@ -39,8 +40,7 @@ def check_files(config: Config) -> None:
     if config.participation.availability == "trace" and not Path(trace).is_file():
         raise ConfigError(f"participation.trace: there is no file {trace}")
     facts = model_facts(config.model.path)
-    if facts is not None:
-        check_blocks(config, facts)
+    return check_blocks(config, facts) if facts is not None else 0
 
 
 def looks_local(source: str) -> bool:
@@ -114,8 +114,9 @@ def check_weights_file(path: Path) -> None:
         raise ConfigError(f"model.path: {path} is cut off or no safetensors file: {error}; fetch it again") from None
 
 
-def check_blocks(config: Config, facts: ModelFacts) -> None:
-    """What goes by the number of blocks, where the layers alone are the blocks, and by the width of the matrices."""
+def check_blocks(config: Config, facts: ModelFacts) -> int:
+    """What goes by the number of blocks, where the layers alone are the blocks, and by the width of the matrices. That
+    number; 0: it is not known."""
     model, settings = config.model, config.allocation
     lora = model.trainable == "lora"
     if lora and facts.width and model.lora.rank > facts.width:
@@ -123,9 +124,10 @@ def check_blocks(config: Config, facts: ModelFacts) -> None:
                           f"adapter has fewer numbers than the matrix only below that")  # fmt: skip
     plain = not (model.stem or model.head) and (model.trainable == "full" or (lora and not model.lora.targets))
     if not plain or not facts.layers:
-        return
+        return 0
     for name in PER_BLOCK:
         given = len(getattr(settings, name))
         allowed = (0, facts.layers) if name == "coverage_per_block" else (0, 1, facts.layers)
         if given not in allowed:
             raise ConfigError(f"allocation.{name} has {given} entries, the model has {facts.layers} blocks")
+    return facts.layers

@@ -18,6 +18,6 @@ from zorba_ray.methods.registry import (
 
 __all__ = [
     "METHODS", "FirstOrder", "Forked", "LocalOptions", "Memory", "Method", "Traffic", "Update", "ZeroOrder",
-    "carried_out", "check", "forked_of", "has_gradients", "has_read", "ignored", "key", "kind_of", "local_steps", "method_of",
-    "register",
+    "carried_out", "check", "forked_of", "has_gradients", "has_read", "ignored", "key", "kind_of", "local_steps",
+    "method_of", "register",
 ]  # fmt: skip

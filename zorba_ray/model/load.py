@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from zorba_ray.config import hub
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import ModelConfig
 from zorba_ray.model.adapters import initialise_adapters, inject_adapters
@@ -30,9 +31,9 @@ def open_config(config: ModelConfig) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(model_path(config), **_source(config))
+        return AutoConfig.from_pretrained(model_path(config), **source(config))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.path: cannot open {config.path!r}: {_first_line(error)}") from error
+        raise unopened(config, "open", error) from error
 
 
 def load_model(
@@ -43,12 +44,12 @@ def load_model(
 
     transformers_config = open_config(config)
     auto_class, head = choose_class(transformers_config, head)
-    options: dict[str, Any] = {**_source(config), "dtype": torch.float32, "use_safetensors": True}
+    options: dict[str, Any] = {**source(config), "dtype": torch.float32, "use_safetensors": True}
     auto = getattr(transformers, auto_class)
     try:
         module, info = _from_pretrained(auto, model_path(config), {**options, "output_loading_info": True})
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.path: cannot load {config.path!r}: {_first_line(error)}") from error
+        raise unopened(config, "load", error) from error
     spec = ModelSpec(
         auto_class=auto_class,
         transformers_config=json.loads(config_of(module).to_json_string(use_diff=False)),
@@ -98,11 +99,21 @@ def choose_class(transformers_config: Any, head: HeadSpec) -> tuple[str, HeadSpe
     return "AutoModel", head
 
 
-def _source(config: ModelConfig) -> dict[str, Any]:
-    source: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+def source(config: ModelConfig) -> dict[str, Any]:
+    """How transformers is to open what `model_path` names: no waiting for a hub that does not answer."""
+    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if config.revision:
-        source["revision"] = config.revision
-    return source
+        options["revision"] = config.revision
+    if not Path(model_path(config)).is_dir() and hub.trouble():
+        options["local_files_only"] = True
+    return options
+
+
+def unopened(config: ModelConfig, what: str, error: Exception) -> ConfigError:
+    """What the user may read where transformers could not."""
+    if not Path(model_path(config)).is_dir() and hub.trouble():
+        return hub.model_out_of_reach(config.path)
+    return ConfigError(f"model.path: cannot {what} {config.path!r}: {_first_line(error)}")
 
 
 def _from_pretrained(auto: Any, path: str, options: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:

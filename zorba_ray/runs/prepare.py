@@ -21,12 +21,14 @@ from zorba_ray.engine.shape import model_shape
 from zorba_ray.messages import BlockInfo, Header
 from zorba_ray.methods import has_gradients
 from zorba_ray.model import BlockModel, build_model, export_weights, load_model
+from zorba_ray.model.batch import Batch
 from zorba_ray.model.quantise import few_bits
 from zorba_ray.rounds.host import Host, vectors_sha256
 from zorba_ray.runs.collapse import best_guess
 from zorba_ray.runs.exposure import exposure_of
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
-from zorba_ray.tasks import Batch, Task, evaluation_draw, load_task, make_batch, partition, sample_batch
+from zorba_ray.tasks import Task, evaluation_draw, load_task, partition
+from zorba_ray.tasks.batches import make_batch, sample_batch
 
 PRECISION_DIRECTIONS = 8  # enough to see whether scalars survive few bits
 

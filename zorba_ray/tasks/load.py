@@ -45,11 +45,16 @@ def load_task(
     `evaluated="validation"` the examples set aside from training stand in the place of the test data.
     """
     known = describe(config, group_column)
-    (train, test), classes = find_rows(config, known)
-    train, validation = set_aside(train, config.validation_examples)
-    train = subsample(train, config.train_examples, seed, 0)
+    train, validation, test, classes = parts(config, known, seed)
     test = validation if evaluated == "validation" else subsample(test, config.test_examples, seed, 1)
     return tokenise(config, model, known, classes, train, test)
+
+
+def parts(config: TaskConfig, known: KnownTask, seed: int) -> tuple[Rows, Rows, Rows, tuple[str, ...]]:
+    """Rows for training, those set aside from them, test rows, and the names of the classes."""
+    (train, test), classes = find_rows(config, known)
+    train, validation = set_aside(train, config.validation_examples)
+    return subsample(train, config.train_examples, seed, 0), validation, test, classes
 
 
 def set_aside(rows: Rows, count: int) -> tuple[Rows, Rows]:
@@ -62,6 +67,8 @@ def set_aside(rows: Rows, count: int) -> tuple[Rows, Rows]:
 
 def describe(config: TaskConfig, group_column: str) -> KnownTask:
     """The known task, with whatever the config says otherwise."""
+    if config.name == "embedded" and (config.train or config.test):
+        raise ConfigError("task.train and task.test: the embedded task makes its own data; set task.name=files")
     if config.name == "files":
         known = KnownTask(text=tuple(config.text), words=tuple(config.words), sentences=tuple(config.words))
     elif config.name in KNOWN:
@@ -84,8 +91,6 @@ def describe(config: TaskConfig, group_column: str) -> KnownTask:
 def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], tuple[str, ...]]:
     """Training and test rows, and the names of the classes."""
     if config.name == "embedded":
-        if config.train or config.test:
-            raise ConfigError("task.train and task.test: the embedded task makes its own data; set task.name=files")
         made = train_reviews(config.train_examples + config.validation_examples), test_reviews()
         parts = [Rows({"text": reviews.texts}, reviews.labels, None) for reviews in made]
         return (parts[0], parts[1]), known.classes
@@ -98,6 +103,9 @@ def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], 
         train, test = divide(train, known, config)
     if config.name == "files":
         classes = observed_classes(train, config.label)
+        if not classes:
+            raise ConfigError(f"task.train: column {config.label!r} is empty in every row; task.label names that of "
+                              f"the labels")  # fmt: skip
         if len(classes) == 1:
             raise ConfigError(f"task.train: every row has the label {classes[0]!r}; a task has two labels or more")
     else:
@@ -225,17 +233,13 @@ def open_tokenizer(model: ModelConfig) -> tuple[Any, str, int]:
     """The model folder's tokenizer, its architecture, and the most positions that it has."""
     from transformers import AutoTokenizer
 
-    from zorba_ray.model import model_path, open_config
+    from zorba_ray.model import model_path, open_config, source, unopened
 
     config = open_config(model)
-    revision = {"revision": model.revision} if model.revision else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model_path(model), trust_remote_code=model.trust_remote_code, **revision
-        )
+        tokenizer = AutoTokenizer.from_pretrained(model_path(model), **source(model))
     except (OSError, ValueError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"model.path: cannot open the tokenizer of {model.path!r}: {line}") from None
+        raise unopened(model, "open the tokenizer of", error) from None
     architecture = (getattr(config, "architectures", None) or [""])[0]
     return tokenizer, architecture, int(getattr(config, "max_position_embeddings", None) or 1 << 30)
 

@@ -19,11 +19,7 @@ def partition(
 ) -> list[Shard]:
     """One ascending index array per client."""
     count = clients.count
-    if count > len(labels):
-        raise ConfigError(
-            f"clients.count is {count}, but there are only {len(labels)} training examples; "
-            f"take at most {len(labels)} clients or more data"
-        )
+    refuse_too_many(count, len(labels))
     rng = generator(seed, Domain.PARTITION)
     if clients.partition == "iid":
         shards = np.array_split(rng.permutation(len(labels)), count)
@@ -43,6 +39,14 @@ def partition(
         shards = deal_labels(labels, count, clients.alpha, rng)
         level(shards, least_examples(len(labels), count, clients.batch))
     return [np.sort(shard) for shard in shards]
+
+
+def refuse_too_many(clients: int, examples: int) -> None:
+    if clients > examples:
+        raise ConfigError(
+            f"clients.count is {clients}, but there are only {examples} training examples; "
+            f"take at most {examples} clients or more data"
+        )
 
 
 def deal_labels(labels: NDArray[np.int64], count: int, alpha: float, rng: np.random.Generator) -> list[Shard]:
