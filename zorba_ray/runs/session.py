@@ -95,10 +95,7 @@ class Session:
                 store(event, self._client_records(event.round, probed), self.folder)
                 yield from describe(event.plan)
             elif isinstance(event, Evaluated):
-                yield self._evaluation(event)
-                if said := self._collapse.seen(event.rounds, event.accuracy, event.loss, event.examples):
-                    self.notes.append(said)
-                    yield said
+                yield from self._evaluation(event)
             else:
                 self.steps.append(event.step)
                 record, clients = self._records(event, time.perf_counter() - started)
@@ -111,7 +108,8 @@ class Session:
                 return
             started = time.perf_counter()
 
-    def _evaluation(self, event: Evaluated) -> EvaluationRecord:
+    def _evaluation(self, event: Evaluated) -> Iterator[EvaluationRecord | str]:
+        """Its record, and what the guard says of it."""
         exposure = self.prepared.outline.exposure
         apart = client_accuracy(exposure, event.right) if exposure is not None else None
         mean, worst = apart if apart is not None else (None, None)
@@ -119,12 +117,15 @@ class Session:
         self.writer.add([evaluation])
         self.target.evaluation(evaluation)
         self._evaluated |= {event.rounds}
-        return evaluation
+        yield evaluation
+        if said := self._collapse.seen(event.rounds, event.accuracy, event.loss, event.examples):
+            self.notes.append(said)
+            yield said
 
-    def _last_evaluation(self, backend: Backend) -> Iterator[EvaluationRecord]:
+    def _last_evaluation(self, backend: Backend) -> Iterator[EvaluationRecord | str]:
         """Of a run that has reached a target: the model that it ends with is evaluated, as any other run's is."""
         if self.ledger.rounds not in self._evaluated:
-            yield self._evaluation(evaluated_after(self.ledger.rounds, backend.evaluate()))
+            yield from self._evaluation(evaluated_after(self.ledger.rounds, backend.evaluate()))
 
     def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[ClientRecord]]:
         """A round's records. Probes for statistics, if any, count with the round that they precede, whoever made them
