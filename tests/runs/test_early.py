@@ -14,8 +14,8 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.model import open_config
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.early import check_early
-from zorba_ray.tasks.registry import Hub
 from zorba_ray.tasks.read import read_hub
+from zorba_ray.tasks.registry import Hub
 
 
 def refused(*keys: str) -> str:

@@ -175,13 +175,18 @@ class StudyResult:
 
 
 def study(
-    study: str | Path | None = None, *, resume: str | Path | None = None, progress: bool = True, **keys: Any
+    study: str | Path | None = None,
+    *,
+    resume: str | Path | None = None,
+    progress: bool = True,
+    trust_code: bool = False,
+    **keys: Any,
 ) -> StudyResult:
     """Carry out a study, by its file or name, and return its tables. A key of the study wins over the key of every run
-    of the same name; `resume`: the folder of a study to go on with. Ray as in `run`."""
+    of the same name; `resume`: the folder of a study to go on with. Ray and `trust_code` as in `run`."""
     from zorba_ray.commands.study import carry_out, conclude, opened
 
-    opened_study, folder = opened(None if study is None else str(study), arguments(keys), resume)
+    opened_study, folder = opened(None if study is None else str(study), arguments(keys), resume, trusted=trust_code)
     if carry_out(opened_study, folder, None if progress else io.StringIO()):
         raise KeyboardInterrupt
     text, worked = conclude(opened_study, folder)
