@@ -112,6 +112,7 @@ IMPOSSIBLE = [
     (["allocation.order=[vram]"], "allocation.epsilon"),
     (["allocation.epsilon=[-1, 0, 0]"], "allocation.epsilon.0"),
     (["allocation.coverage=21"], "clients.count"),
+    (["allocation.coverage=-2"], "allocation.coverage"),
     (["allocation.coverage_per_block=[1, 21]"], "allocation.coverage_per_block.1"),
     (["allocation.smoothness=[0]"], "allocation.smoothness.0"),
     (["allocation.gradient=[1, -1]"], "allocation.gradient.1"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zorba_ray.allocation.activation import add_activation
+from zorba_ray.allocation.alternatives import alternative
 from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.solver import Linear, Program, weighted
 from zorba_ray.config.errors import ConfigError
@@ -38,6 +41,17 @@ def check(instance: Instance) -> None:
                 f"{instance.class_names[nearest]!r} has {exactly(below[-1])}) to {exactly(need)}, "
                 f"or lower its coverage to {fits}"
             )
+
+
+def afforded(instance: Instance) -> Instance:
+    """The instance with its coverage lowered to what the budgets hold: nothing changes where they hold all of it."""
+    fits = (instance.budgets[:, None] >= instance.vram.alone()).sum(axis=0)
+    lowered = replace(instance, coverage=np.minimum(instance.coverage, fits))
+    if any(not lowered.infeasible(alternative(name, lowered, 0)) for name in ("greedy", "one_each", "cyclic")):
+        return lowered
+    lacking = elastic(lowered, memory=False)
+    cuts = [round(lacking.get(lowered.name(block), 0.0)) for block in range(lowered.blocks)]
+    return replace(lowered, coverage=lowered.coverage - np.array(cuts))
 
 
 def exactly(size: float) -> str:

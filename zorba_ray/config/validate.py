@@ -332,8 +332,10 @@ def check_allocation(config: Config) -> None:
             f"a list of {len(allocation.order)} numbers, one for each objective in allocation.order")
     at_least(0, **{f"allocation.epsilon.{i}": slack for i, slack in enumerate(allocation.epsilon)})
     coverages = {f"allocation.coverage_per_block.{i}": m for i, m in enumerate(allocation.coverage_per_block)}
-    for name, least in (coverages or {"allocation.coverage": allocation.coverage}).items():
+    for name, least in coverages.items():
         require(0 <= least <= clients, name, least, f"from 0 to clients.count, which is {clients}")
+    require(-1 <= allocation.coverage <= clients, "allocation.coverage", allocation.coverage,
+            f"from 0 to clients.count, which is {clients}, or -1")
     positive(allocation__time_limit=allocation.time_limit)
     require(bool(allocation.smoothness), "allocation.smoothness", [], "a list of one number, or of one for each block")
     positive(**{f"allocation.smoothness.{i}": x for i, x in enumerate(allocation.smoothness)})

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation import Budgets, Instance, client_budgets, instance_from
+from zorba_ray.allocation import Budgets, Instance, afforded, client_budgets, instance_from
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN
@@ -76,7 +76,10 @@ def load_problem(config: Config) -> Problem:
     budgets = client_budgets(config.clients, config.seed)
     shape = model_shape(model, config.clients.batch, task.max_tokens, has_gradients(config))
     shape = replace(shape, context=parse_bytes(config.clients.budgets.context))
-    return Problem(task, model, shards, budgets, weights, instance_from(config, shape, budgets, weights))
+    instance = instance_from(config, shape, budgets, weights)
+    if config.allocation.coverage < 0 and not config.allocation.coverage_per_block:
+        instance = afforded(instance)
+    return Problem(task, model, shards, budgets, weights, instance)
 
 
 def prepare(config: Config, resume: Path | None = None) -> Prepared:
