@@ -106,6 +106,7 @@ def read(config: Config) -> tuple[Base, Outline]:
         budgets=problem.budgets,
         weights=problem.weights,
         samples=np.array([len(shard) for shard in problem.shards], dtype=np.float64),
+        scales=np.array([float(block.vector.double().square().mean().sqrt()) for block in model.blocks]),
         columns=model.columns,
         test_examples=len(task.test),
         exposure=None if task.kind == "language" else exposure_of(

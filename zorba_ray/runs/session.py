@@ -29,6 +29,7 @@ from zorba_ray.runs.plans import probes_before, store
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.runs.recall import recall
 from zorba_ray.runs.rewind import refuse_lost_ledger, rewind
+from zorba_ray.runs.still import Still
 from zorba_ray.runs.stop import Target
 from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary, summarise
@@ -68,6 +69,7 @@ class Session:
         self._evaluated = past.evaluated
         self.target = Target(config.stop, past)
         self._collapse = Collapse(config.guard.collapse, prepared.outline.guess)
+        self._still = Still(config, prepared.outline.scales)
         for row in past.evaluations.to_pylist():
             self._collapse.recall(row["accuracy"], row["loss"], row["examples"])
         sizes = [block.size for block in prepared.outline.header.blocks]
@@ -103,6 +105,9 @@ class Session:
                 self.target.round(record, clients)
                 self.statuses.update(client.status for client in clients)
                 yield record
+                for said in self._still.seen(event):
+                    self.notes.append(said)
+                    yield said
             if self.target.reached():
                 yield from self._last_evaluation(backend)
                 return
