@@ -14,6 +14,8 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.model import open_config
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.early import check_early
+from zorba_ray.runs.new import run_folder
+from zorba_ray.runs.summary import read_summary
 from zorba_ray.tasks.read import read_hub
 from zorba_ray.tasks.registry import Hub
 
@@ -79,6 +81,22 @@ def test_a_hub_out_of_reach_is_one_line_that_says_what_to_bring(out_of_reach: Pa
 def test_a_switched_off_hub_is_not_asked(out_of_reach: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE is set" in refused("model.path=gpt2")
+
+
+def test_files_that_say_nothing_are_said_early(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "trace.csv").write_text("client,from,to\n0,x,3\n")
+    (tmp_path / "ends.py").write_text("raise SystemExit(3)\n")
+    files = ["task.name=files", "task.text=[text]", f"task.test={tmp_path}/empty"]
+    assert "empty has no file of .parquet" in refused(*files, f"task.train={tmp_path}/empty")
+    trace = f"participation.trace={tmp_path}/trace.csv"
+    assert "line 2: client, from and to must be numbers" in refused("participation.availability=trace", trace)
+    with pytest.raises(ConfigError, match=r"ends\.py fails with SystemExit: 3"):
+        load_config(None, [f"method_file={tmp_path}/ends.py"])
+    with pytest.raises(ConfigError, match=r"trace\.csv, which is a file"):
+        run_folder(load_config(None, [f"out={tmp_path}/trace.csv"]))
+    with pytest.raises(ConfigError, match=r"has no summary\.json"):
+        read_summary(tmp_path / "trace.csv")
 
 
 def test_nothing_heavy_is_imported_to_say_so() -> None:

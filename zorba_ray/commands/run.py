@@ -83,6 +83,6 @@ def asked(command: Command) -> tuple[Config, Path, bool]:
         if can_resume(folder):
             check_same(config, folder, "--trust-code" in flags)
             return config, folder, True
-        return config, folder, False
+        return config, run_folder(config), False
     config = load_config(command.config_path, overrides, command.more)
     return config, run_folder(config), False

@@ -15,6 +15,7 @@ from zorba_ray.config.schema import Config
 
 EMBEDDED = Path(__file__).parent.parent / "playground" / "model"
 FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".txt")  # of data, each also with .gz
+IN_FOLDERS = (".parquet", ".csv", ".jsonl", ".json", ".txt", ".arrow", ".tsv")  # what `datasets` finds there
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")  # as config.json calls them
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 PER_BLOCK = ("coverage_per_block", "gradient", "batch_variance", "client_variance", "smoothness")
@@ -64,6 +65,8 @@ def check_data(key: str, source: str) -> None:
         path = Path(name).expanduser()
         if path.is_file() and format_of(path) not in FORMATS:
             raise ConfigError(f"{key}: {source} is none of {', '.join(FORMATS)} (or one of these with .gz)")
+        if path.is_dir() and not any(format_of(each) in IN_FOLDERS for each in path.rglob("*")):
+            raise ConfigError(f"{key}: the folder {source} has no file of {', '.join(IN_FOLDERS)}")
         if path.exists():
             return
     raise ConfigError(f"{key}: there is no file {source}")

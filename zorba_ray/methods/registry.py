@@ -97,6 +97,6 @@ def read(path: Path) -> None:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except ConfigError:
         raise
-    except Exception as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
         raise ConfigError(f"method_file: {path} fails with {type(error).__name__}: {error}") from error
     _read.add(path)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from zorba_ray.config import hub
 from zorba_ray.config.files import check_files, looks_local
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import forked_of
 from zorba_ray.tasks.beforehand import check_data, columns_wanted, on_the_hub
 from zorba_ray.tasks.load import describe
+from zorba_ray.world.availability import read_trace
 
 
 def check_early(config: Config) -> None:
@@ -19,6 +22,8 @@ def check_early(config: Config) -> None:
     if config.runtime.address == "local":
         refuse_out_of_reach(config)
         check_data(config.task, config.clients)
+        if config.participation.availability == "trace":
+            read_trace(Path(config.participation.trace), config.clients.count)
     else:
         describe(config.task, config.clients.partition_column)
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation import Budgets, Instance, afforded, client_budgets, instance_from
+from zorba_ray.allocation import Budgets, Instance, ModelShape, afforded, client_budgets, instance_from
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN
@@ -74,12 +75,25 @@ def load_problem(config: Config) -> Problem:
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
-    shape = model_shape(model, config.clients.batch, task.max_tokens, has_gradients(config))
+    shape = shape_of(model, config, task.max_tokens)
     shape = replace(shape, context=parse_bytes(config.clients.budgets.context))
     instance = instance_from(config, shape, budgets, weights)
     if config.allocation.coverage < 0 and not config.allocation.coverage_per_block:
         instance = afforded(instance)
     return Problem(task, model, shards, budgets, weights, instance)
+
+
+def shape_of(model: BlockModel, config: Config, tokens: int) -> ModelShape:
+    """The model's shape at the clients' mini-batches. What one forward takes, this machine must have."""
+    try:
+        return model_shape(model, config.clients.batch, tokens, has_gradients(config))
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"clients.batch={config.clients.batch}: this machine has no memory for a forward of so many examples of "
+            f"{tokens} tokens; lower clients.batch or task.max_tokens"
+        ) from None
 
 
 def prepare(config: Config, resume: Path | None = None) -> Prepared:

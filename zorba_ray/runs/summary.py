@@ -156,7 +156,7 @@ def read_summary(run_dir: Path) -> Summary:
     path = run_dir / FILE
     try:
         return Summary(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{run_dir} has no {FILE}: it is not the folder of a run, or the run never began") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path} is not a summary of this version of zorba_ray: {error}") from None
