@@ -53,7 +53,8 @@ def refuse_overflow(instance: Instance) -> None:
         beyond = np.flatnonzero(~(values <= MOST_STATISTIC))
         if len(beyond):
             raise ConfigError(
-                f"allocation.{name} of {instance.name(int(beyond[0]))} is {values[beyond[0]]:g}, and a plan can go by {MOST_STATISTIC:g} at most: the probes that it comes from overflow; say "
+                f"allocation.{name} of {instance.name(int(beyond[0]))} is {values[beyond[0]]:g}, and a plan can "
+                f"go by {MOST_STATISTIC:g} at most: the probes that it comes from overflow; say "
                 f"allocation.statistics=given, or model.precision=float32"
             )
 
