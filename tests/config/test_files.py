@@ -64,6 +64,14 @@ def test_a_folder_that_holds_no_model_is_refused(model: Path) -> None:
     assert "no config.json" in refused(f"model.path={model}")
 
 
+def test_a_model_without_tokenizer_or_weights_is_refused(model: Path) -> None:
+    for path in model.glob("tokenizer*"):
+        path.unlink()
+    assert "has no tokenizer" in refused(f"model.path={model}")
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    assert "no weights as *.safetensors" in refused(f"model.path={model}")
+
+
 @pytest.mark.parametrize("left", [0, 4, 300, -1], ids=["empty", "in the length", "in the header", "in the data"])
 def test_cut_off_weights_are_refused(model: Path, left: int) -> None:
     check_files(load_config(None, [f"model.path={model}"]))

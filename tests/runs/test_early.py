@@ -49,6 +49,8 @@ def out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pa
     (["clients.count=4001"], "only 4000 training examples"),
     (["task.train_examples=100", "clients.count=101"], "only 100 training examples"),
     (["task.validation_examples=2001"], "more than half of the"),
+    (["clients.partition=natural", "clients.partition_column=user"], "the embedded task has none"),
+    (["fleet.devices=[{forward: 1e12, budget: huge}]"], "no budget class is called 'huge'"),
 ])  # fmt: skip
 def test_mistakes_of_the_config_are_said_early(keys: list[str], said: str, out_of_reach: Path) -> None:
     assert said in refused(*keys)

@@ -16,6 +16,8 @@ from zorba_ray.config.schema import Config
 EMBEDDED = Path(__file__).parent.parent / "playground" / "model"
 FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".txt")  # of data, each also with .gz
 IN_FOLDERS = (".parquet", ".csv", ".jsonl", ".json", ".txt", ".arrow", ".tsv")  # what `datasets` finds there
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
+              "sentencepiece.bpe.model")  # fmt: skip
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")  # as config.json calls them
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 PER_BLOCK = ("coverage_per_block", "gradient", "batch_variance", "client_variance", "smoothness")
@@ -89,8 +91,14 @@ def model_facts(name: str) -> ModelFacts | None:
         raise ConfigError(f"model.path: cannot read config.json of {name}: {error}") from None
     if not isinstance(told, dict):
         raise ConfigError(f"model.path: config.json of {name} is no object of settings")
-    for path in sorted(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    for path in weights:
         check_weights_file(path)
+    if not weights:
+        raise ConfigError(f"model.path: {name} has no weights as *.safetensors, and no other kind is read; "
+                          f"save_pretrained writes them")  # fmt: skip
+    if not any((folder / file).is_file() for file in TOKENIZERS):
+        raise ConfigError(f"model.path: {name} has no tokenizer; copy its files there, such as tokenizer.json")
     inner = told.get("text_config")
     told = told | inner if isinstance(inner, dict) else told
     return ModelFacts(first_number(told, LAYERS), first_number(told, WIDTHS))

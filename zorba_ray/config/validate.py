@@ -21,7 +21,7 @@ from zorba_ray.config.units import parse_bytes, parse_clients
 # The widths of the noise's counter (zorba_ray.noise): beyond them two directions would share their numbers.
 MOST_SEED, MOST_ROUNDS, MOST_CLIENTS, MOST_DIRECTIONS = 2**64 - 1, 2**24, 2**24 - 2, 2**16
 MOST_LEVELS = 10_000  # of budgets
-MOST_BATCH = 2**20
+MOST_BATCH, MOST_THREADS, MOST_ALPHA = 2**20, 1024, 1e6
 MOST_LR, MOST_STATISTIC = 1e6, 1e12  # beyond them the bound is no number that anything can be chosen by
 LEAST_MU = 1e-8  # a weight of 0.1 in float32 is this far from the next
 MOST_LOCAL_STEPS = 2**12 - 1  # the last of the noise's local steps is kept for the statistics of the allocation
@@ -276,6 +276,7 @@ def check_size(size: str, name: str, least: int = 1) -> None:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     require(count >= least, name, size, "more than 0 bytes")
+    require(count < 2**60, name, size, "less than 1024 PiB")
 
 
 def check_model(model: ModelConfig) -> None:
@@ -288,7 +289,8 @@ def check_model(model: ModelConfig) -> None:
         except re.error as error:
             raise ConfigError(f"model.groups.{i} is {pattern!r}, not a regular expression: {error}") from None
     at_least(1, model__lora__rank=model.lora.rank)
-    positive(model__lora__alpha=model.lora.alpha)
+    alpha = model.lora.alpha
+    require(0 < alpha <= MOST_ALPHA, "model.lora.alpha", alpha, f"above 0, at most {MOST_ALPHA:g}")
 
 
 def check_task(task: TaskConfig) -> None:
@@ -370,7 +372,7 @@ def check_runtime(config: Config) -> None:
     runtime = config.runtime
     at_least(0, runtime__actors=runtime.actors)
     at_least(0, runtime__cpus=runtime.cpus, runtime__gpus=runtime.gpus)
-    at_least(1, runtime__threads=runtime.threads)
+    require(1 <= runtime.threads <= MOST_THREADS, "runtime.threads", runtime.threads, f"from 1 to {MOST_THREADS}")
     positive(runtime__patience=runtime.patience)
     require(not (runtime.gpus and runtime.device == "cpu"), "runtime.gpus", runtime.gpus, "0 with runtime.device=cpu")
     checkpoint = config.checkpoint

@@ -50,6 +50,13 @@ def load_model(
         module, info = _from_pretrained(auto, model_path(config), {**options, "output_loading_info": True})
     except (OSError, ValueError) as error:
         raise unopened(config, "load", error) from error
+    except RuntimeError as error:
+        if "mismatched" not in str(error):
+            raise
+        raise ConfigError(
+            f"model.path: the weights of {config.path!r} have other shapes than its config.json says; they do not "
+            f"belong together"
+        ) from None
     spec = ModelSpec(
         auto_class=auto_class,
         transformers_config=json.loads(config_of(module).to_json_string(use_diff=False)),

@@ -11,11 +11,14 @@ from zorba_ray.methods import forked_of
 from zorba_ray.tasks.beforehand import check_data, columns_wanted, on_the_hub
 from zorba_ray.tasks.load import describe
 from zorba_ray.world.availability import read_trace
+from zorba_ray.world.budgets import client_budgets
+from zorba_ray.world.clock import fleet_of
 
 
 def check_early(config: Config) -> None:
     """ConfigError, one line, for what a run with this config would stumble on once everything is up. Files and network
     are asked where Ray is started here: on a cluster they are what its actors see."""
+    fleet_of(config, client_budgets(config.clients, config.seed))
     blocks = check_files(config)
     if blocks:
         forked_of(config, blocks)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from zorba_ray.config.schema import ClientsConfig, TaskConfig
 from zorba_ray.tasks.load import describe, parts
-from zorba_ray.tasks.partition import refuse_too_many
+from zorba_ray.tasks.partition import refuse_too_many, refuse_ungrouped
 from zorba_ray.tasks.read import is_file, parse_hub
 
 SMALL = 32 << 20  # bytes of data files that are read beforehand
@@ -22,7 +22,9 @@ def check_data(config: TaskConfig, clients: ClientsConfig) -> None:
     else:
         little = known.hub is None and config.train_examples + config.validation_examples <= FEW
     if little:
-        refuse_too_many(clients.count, len(parts(config, known, 0)[0].labels))
+        train = parts(config, known, 0)[0]
+        refuse_too_many(clients.count, len(train.labels))
+        refuse_ungrouped(train.groups is not None or clients.partition != "natural")
 
 
 def on_the_hub(config: TaskConfig) -> dict[str, str]:

@@ -24,8 +24,8 @@ def partition(
     if clients.partition == "iid":
         shards = np.array_split(rng.permutation(len(labels)), count)
     elif clients.partition == "natural":
-        if groups is None:
-            raise ConfigError("clients.partition is natural, but no column names the client; set partition_column")
+        refuse_ungrouped(groups is not None)
+        assert groups is not None
         shards = deal_groups(groups, count, rng)
     elif clients.partition == "quantity":
         shares = np.cumsum(rng.dirichlet(np.full(count, clients.alpha)))
@@ -39,6 +39,14 @@ def partition(
         shards = deal_labels(labels, count, clients.alpha, rng)
         level(shards, least_examples(len(labels), count, clients.batch))
     return [np.sort(shard) for shard in shards]
+
+
+def refuse_ungrouped(grouped: bool) -> None:
+    if not grouped:
+        raise ConfigError(
+            "clients.partition is natural, but no column of this task's data names the client: set "
+            "clients.partition_column (the embedded task has none), or clients.partition=dirichlet or iid"
+        )
 
 
 def refuse_too_many(clients: int, examples: int) -> None:
