@@ -17,6 +17,8 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
 from zorba_ray.noise import Domain, generator
 from zorba_ray.report.allocation_tables import alternatives_table, levels_table
+from zorba_ray.runs.config import load_config
+from zorba_ray.runs.prepare import load_problem
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -152,3 +154,12 @@ def test_coverage_that_adapts_asks_for_no_more_than_there_is_room_for(clients: i
     plan = make_plan(lowered, AllocationConfig(), 0)
     assert plan.feasible and int((plan.coverage > 0).sum()) == min(6, clients * room)
     assert any("nobody tunes" in message for message in plan.messages) == (clients * room < 6)
+
+
+def test_a_single_client_runs_by_default_and_a_coverage_that_is_given_is_kept() -> None:
+    few = ["clients.count=1", "task.train_examples=48", "task.test_examples=8"]
+    instance = load_problem(load_config(None, few)).instance
+    assert 0 < instance.coverage.sum() < instance.blocks and make_plan(instance, AllocationConfig(), 0).feasible
+    given = load_config(None, [*few, "allocation.coverage=1"])
+    with pytest.raises(ConfigError, match="lower the coverage of"):
+        make_plan(load_problem(given).instance, given.allocation, 0)

@@ -95,8 +95,9 @@ def test_files_that_say_nothing_are_said_early(tmp_path: Path) -> None:
     assert "line 2: client, from and to must be numbers" in refused("participation.availability=trace", trace)
     with pytest.raises(ConfigError, match=r"ends\.py fails with SystemExit: 3"):
         load_config(None, [f"method_file={tmp_path}/ends.py"])
-    with pytest.raises(ConfigError, match=r"trace\.csv, which is a file"):
-        run_folder(load_config(None, [f"out={tmp_path}/trace.csv"]))
+    for name in ("trace.csv", "trace.csv/below"):
+        with pytest.raises(ConfigError, match=r"trace\.csv is a file; it must be a folder"):
+            run_folder(load_config(None, [f"out={tmp_path}/{name}"]))
     with pytest.raises(ConfigError, match=r"has no summary\.json"):
         read_summary(tmp_path / "trace.csv")
 

@@ -23,6 +23,8 @@ def trouble() -> str:
     """Why the hub cannot be reached from here; empty: it answers. Asked once in a process."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return "HF_HUB_OFFLINE is set"
+    if any(proxy.startswith("socks") for proxy in urllib.request.getproxies().values()):
+        return ""  # urllib cannot ask that way; the hub's own library may
     endpoint = os.environ.get("HF_ENDPOINT", "") or "https://huggingface.co"
     said: list[str] = []
 
