@@ -12,6 +12,7 @@ from torch import nn
 
 from zorba_ray.config import hub
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.files import looks_local
 from zorba_ray.config.schema import ModelConfig
 from zorba_ray.model.adapters import initialise_adapters, inject_adapters
 from zorba_ray.model.model import BlockModel, assemble
@@ -111,14 +112,17 @@ def source(config: ModelConfig) -> dict[str, Any]:
     options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if config.revision:
         options["revision"] = config.revision
-    if not Path(model_path(config)).is_dir() and hub.trouble():
+    if not looks_local(model_path(config)) and hub.trouble():
         options["local_files_only"] = True
     return options
 
 
 def unopened(config: ModelConfig, what: str, error: Exception) -> ConfigError:
     """What the user may read where transformers could not."""
-    if not Path(model_path(config)).is_dir() and hub.trouble():
+    path = model_path(config)
+    if looks_local(path) and not Path(path).expanduser().is_dir():
+        return ConfigError(f"model.path: there is no folder {config.path}; a model on the hub is called owner/name")
+    if not looks_local(path) and hub.trouble():
         return hub.model_out_of_reach(config.path)
     return ConfigError(f"model.path: cannot {what} {config.path!r}: {_first_line(error)}")
 
