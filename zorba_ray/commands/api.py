@@ -87,14 +87,15 @@ def run(
         folder = run_folder(config)
     display = Display(config.rounds, config.name, None if progress else io.StringIO())
     ended = conduct(config, folder, resume is not None, backend, display, started)
-    return Result(ended.folder)
+    return Result(ended.folder, trusted=True)
 
 
-def open_run(run: str | Path) -> Result:
-    """A run that has ended, from its folder or from the folder's name below `runs/`."""
+def open_run(run: str | Path, trust_code: bool = False) -> Result:
+    """A run that has ended, from its folder or from the folder's name below `runs/`. `trust_code`: code that its config
+    names may run, to understand it or to open its model."""
     from zorba_ray.runs.result import Result
 
-    return Result(folder_of(run))
+    return Result(folder_of(run), trust_code)
 
 
 def allocate(*configs: str | Path | Config, **keys: Any) -> Plan:

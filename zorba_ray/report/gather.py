@@ -19,8 +19,9 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
 from zorba_ray.methods import kind_of
 from zorba_ray.records.stream import read_parts
-from zorba_ray.runs.folder import ALLOCATION, CONFIG, LEDGER, STATISTICS, refuse_method_file
+from zorba_ray.runs.folder import ALLOCATION, CONFIG, LEDGER, STATISTICS
 from zorba_ray.runs.summary import Summary, read_summary
+from zorba_ray.runs.trust import refuse_method_file
 from zorba_ray.world.budgets import client_budgets
 
 SAMPLE = 4096  # scalars taken from one part of the records, evenly spread

@@ -20,7 +20,7 @@ from zorba_ray.runs.lock import refuse_held
 from zorba_ray.runs.rewind import refuse_fewer_rounds, refuse_lost_ledger
 from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary
-from zorba_ray.runs.trust import refuse_untrusted
+from zorba_ray.runs.trust import refuse_method_file, refuse_untrusted
 
 FREE = ("placement", "rounds", "runtime", "stop", "out")  # what may differ: where it computes, and for how long
 
@@ -61,8 +61,10 @@ def can_resume(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / LEDGER).is_file()
 
 
-def check_same(config: Config, folder: Path) -> None:
-    """A config given for a run that was begun must be that run's, but for what --resume may change."""
+def check_same(config: Config, folder: Path, trusted: bool = False) -> None:
+    """A config given for a run that was begun must be that run's, but for what --resume may change. `trusted`: other
+    code than its own, which the folder's config names, may run to see what that says."""
+    refuse_method_file(folder, trusted)
     stored = stored_config(folder)
     before, now = dict(flat(stored)), dict(flat(config))
     for name in (*before, *now):

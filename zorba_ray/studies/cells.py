@@ -15,7 +15,7 @@ from zorba_ray.config.schema import BudgetClass, Config
 from zorba_ray.config.source import Setting, read_argument
 from zorba_ray.methods import has_read, kind_of
 from zorba_ray.runs.config import checked
-from zorba_ray.runs.folder import names_code
+from zorba_ray.runs.trust import names_code
 from zorba_ray.studies.spec import Arm, Study, slug
 
 Phase = Literal["sweep", "final"]
