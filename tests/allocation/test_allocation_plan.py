@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from allocation.allocation_instances import random_instance, uniform_instance
 
-from zorba_ray.allocation import NAMES, Bound, Plan, alternative, describe, make_plan, rotated
+from zorba_ray.allocation import NAMES, Bound, Instance, Plan, afforded, alternative, describe, make_plan, rotated
 from zorba_ray.allocation.alternatives import Filler
 from zorba_ray.allocation.frontier import frontier
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
 from zorba_ray.noise import Domain, generator
+from zorba_ray.report.allocation_tables import alternatives_table, levels_table
+from zorba_ray.runs.config import load_config
+from zorba_ray.runs.prepare import load_problem
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -116,3 +120,46 @@ def test_the_command_draws_the_frontier(tmp_path: Path, capsys: pytest.CaptureFi
     drawn = json.loads((tmp_path / "frontier.json").read_text())
     assert len(drawn["frontier"]) >= 2 and {p["name"] for p in drawn["alternatives"]} == set(NAMES)
     assert (tmp_path / "frontier.png").stat().st_size > 1000
+
+
+def test_where_budgets_hold_everything_one_line_says_so() -> None:
+    instance = uniform_instance(5, 4, lr=1e-12)  # so that nothing but the bias counts
+    plan = make_plan(instance, AllocationConfig(formulation="classes"), 0)
+    assert plan.matrix.all()
+    assert plan.messages == ("the plan is that of full, random, cyclic, greedy, top, bottom",)
+
+
+@pytest.mark.parametrize("lr", [0.0, 1e-12])
+def test_tables_of_a_bound_of_next_to_nothing_are_readable(lr: float) -> None:
+    instance = uniform_instance(5, 4, lr=lr)
+    plan = make_plan(instance, AllocationConfig(formulation="classes"), 0)
+    others = [describe(name, alternative(name, instance, 0), Bound(instance)) for name in NAMES]
+    text = levels_table(plan, False) + alternatives_table([plan, *others])
+    assert "e+" not in text.replace("e+03", "").replace("e+04", "") and "-" not in text.replace("e-", "")
+    assert all(level.bound >= 0 and level.surrogate_gap < 1 for level in plan.levels)
+
+
+def tight_instance(clients: int, blocks: int, room: int) -> Instance:
+    """Every client has room for so many blocks."""
+    instance = uniform_instance(clients, blocks)
+    size = float(instance.vram.of(np.arange(blocks) < room))
+    return replace(instance, budgets=np.full(clients, size))
+
+
+@pytest.mark.parametrize(("clients", "room"), [(1, 1), (1, 4), (2, 1), (2, 3), (3, 2), (9, 1)])
+def test_coverage_that_adapts_asks_for_no_more_than_there_is_room_for(clients: int, room: int) -> None:
+    instance = tight_instance(clients, 6, room)
+    lowered = afforded(instance)
+    assert lowered.coverage.sum() == min(6, clients * room) and lowered.coverage.max() == 1
+    plan = make_plan(lowered, AllocationConfig(), 0)
+    assert plan.feasible and int((plan.coverage > 0).sum()) == min(6, clients * room)
+    assert any("nobody tunes" in message for message in plan.messages) == (clients * room < 6)
+
+
+def test_a_single_client_runs_by_default_and_a_coverage_that_is_given_is_kept() -> None:
+    few = ["clients.count=1", "task.train_examples=48", "task.test_examples=8"]
+    instance = load_problem(load_config(None, few)).instance
+    assert 0 < instance.coverage.sum() < instance.blocks and make_plan(instance, AllocationConfig(), 0).feasible
+    given = load_config(None, [*few, "allocation.coverage=1"])
+    with pytest.raises(ConfigError, match="lower the coverage of"):
+        make_plan(load_problem(given).instance, given.allocation, 0)

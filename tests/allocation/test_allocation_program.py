@@ -252,3 +252,13 @@ def test_compute_counts_the_clean_prefix_once() -> None:
     instance = uniform_instance(3, 3, flops=np.array([1.0, 10.0, 100.0]), passes=4, flops_before=0.5, flops_after=0.25)
     flops = instance.compute(matrix_of(["100", "001", "000"]))
     assert flops == pytest.approx([0.5 + 4 * 111 + 4 * 0.25, 0.5 + 11 + 4 * 100 + 4 * 0.25, 0.0])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("name", ["gradient", "batch_variance", "client_variance", "smoothness"])
+def test_what_overflowed_never_reaches_the_solver(name: str, wrong: float) -> None:
+    instance = uniform_instance(4, 3)
+    values = np.array([1.0, wrong, 1.0])
+    with pytest.raises(ConfigError, match=rf"^allocation\.{name} of block 1 is .*overflow") as caught:
+        make_plan(replace(instance, **{name: values}), AllocationConfig(), 0)
+    assert "\n" not in str(caught.value)

@@ -70,7 +70,8 @@ def test_help_lists_every_key_with_meaning_type_and_default() -> None:
             assert choice in text
     for flag in RUN.flags:
         assert flag.name in text
-    assert "[integer; default 20]" in words and "[dirichlet | iid | natural; default dirichlet]" in words
+    assert "[integer; default 20]" in words
+    assert "[dirichlet | iid | natural | quantity | classes | sorted; default dirichlet]" in words
 
 
 def test_help_fits_a_terminal() -> None:

@@ -64,6 +64,19 @@ def test_a_folder_that_holds_no_model_is_refused(model: Path) -> None:
     assert "no config.json" in refused(f"model.path={model}")
 
 
+def test_a_model_without_tokenizer_or_weights_can_be_asked_of_but_not_run(model: Path) -> None:
+    asked = load_config(None, [f"model.path={model}"])
+    for path in model.glob("tokenizer*"):
+        path.unlink()
+    check_files(asked)
+    with pytest.raises(ConfigError, match=r"lacks tokenizer\.json or .*nothing can run"):
+        check_complete(asked.model)
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    check_files(asked)
+    with pytest.raises(ConfigError, match=r"lacks \*\.safetensors and tokenizer\.json"):
+        check_complete(asked.model)
+
+
 @pytest.mark.parametrize("left", [0, 4, 300, -1], ids=["empty", "in the length", "in the header", "in the data"])
 def test_cut_off_weights_are_refused(model: Path, left: int) -> None:
     check_files(load_config(None, [f"model.path={model}"]))

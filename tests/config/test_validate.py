@@ -112,6 +112,18 @@ IMPOSSIBLE = [
     (["allocation.order=[vram]"], "allocation.epsilon"),
     (["allocation.epsilon=[-1, 0, 0]"], "allocation.epsilon.0"),
     (["allocation.coverage=21"], "clients.count"),
+    (["allocation.coverage=-2"], "allocation.coverage"),
+    (["allocation.gradient=[1e13]"], "allocation.gradient.0"),
+    (["allocation.smoothness=[1e13]"], "allocation.smoothness.0"),
+    (["step.lr=1e7"], "step.lr"),
+    (["clients.batch=1048577"], "clients.batch"),
+    (["clients.budgets.median=9999999999999 PiB"], "clients.budgets.median"),
+    (["model.lora.alpha=1e300"], "model.lora.alpha"),
+    (["runtime.threads=1000000"], "runtime.threads"),
+    (["task.text=[text, label]", "task.name=sst2"], "the answer would stand in the question"),
+    (["task.prompt={text!x}"], "conversion"),
+    (["task.prompt={text:d}"], "format code"),
+    (["task.prompt={}", "task.text=[text]"], "{}"),
     (["allocation.coverage_per_block=[1, 21]"], "allocation.coverage_per_block.1"),
     (["allocation.smoothness=[0]"], "allocation.smoothness.0"),
     (["allocation.gradient=[1, -1]"], "allocation.gradient.1"),
@@ -144,6 +156,8 @@ POSSIBLE = [
     ["runtime.address=10.0.0.1:6379"],
     ["task.name=files", "task.train=a.tsv", "task.test=b.tsv", "task.text=[a, b]", "task.prompt={a} {{or}} {b}"],
     ["model.trainable=groups", "model.groups=['fc[12]']"],
+    ["task.prompt={text!s:>20}"],
+    ["allocation.coverage=-1", "clients.count=1"],
 ]
 
 

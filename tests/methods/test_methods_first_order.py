@@ -20,9 +20,10 @@ from zorba_ray.messages import Report, RoundPlan, Rule, TensorStep
 from zorba_ray.methods import LocalOptions, fedavg, fedit
 from zorba_ray.methods.training import train_locally
 from zorba_ray.model import BlockModel
+from zorba_ray.model.batch import Batch
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.config import load_config
-from zorba_ray.tasks import Batch, epoch_batches
+from zorba_ray.tasks.batches import epoch_batches
 
 WORDS = [7, 11]
 EVERYTHING = np.ones(3, dtype=np.bool_)

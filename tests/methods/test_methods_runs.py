@@ -20,7 +20,7 @@ from zorba_ray.records.stream import table
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import prepare
-from zorba_ray.tasks import make_batch, sample_batch
+from zorba_ray.tasks.batches import make_batch, sample_batch
 
 LOCAL = [
     ["method=decomfl", "zo.local_steps=3", "zo.directions=2"],

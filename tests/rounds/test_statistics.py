@@ -14,12 +14,12 @@ from zorba_ray.engine.backward import gradients
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.messages import Report, nothing_from
 from zorba_ray.methods import statistics as method
+from zorba_ray.model.batch import Batch
 from zorba_ray.noise import sample
 from zorba_ray.rounds.host import Host
 from zorba_ray.rounds.statistics import curvature, estimate, gather, missing, probe_plans, refuse_too_few
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import build_host, prepare
-from zorba_ray.tasks import Batch
 
 
 def reports_of(

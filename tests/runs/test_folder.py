@@ -20,9 +20,11 @@ from zorba_ray.methods import registry
 from zorba_ray.records import stream
 from zorba_ray.records.schema import RoundRecord
 from zorba_ray.records.stream import FOLDER, parts
+from zorba_ray.report.gather import read_run
 from zorba_ray.runs import bound, folder, new
 from zorba_ray.runs.folder import CONFIG, LEDGER, claim_new, make_folder
-from zorba_ray.runs.resume import resumed_config
+from zorba_ray.runs.result import Result
+from zorba_ray.runs.resume import check_same, resumed_config
 from zorba_ray.runs.summary import read_summary
 
 
@@ -182,6 +184,9 @@ def test_a_users_method_is_kept_bound_and_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"method_file=.*mine\.py; look at it, then say --trust-code") as caught:
         resumed_config(place)
     one_line(caught)
+    for ask in (read_run, Result, lambda folder: check_same(config_of(), folder)):
+        with pytest.raises(ConfigError, match="look at it, then say --trust-code"):
+            ask(place)
     assert replay_command([str(place), "--verify"]) == 2 and not (tmp_path / "ran").exists(), "nothing of it has run"
     assert replay_command([str(place), "--verify", "--trust-code"]) in (0, 1) and (tmp_path / "ran").exists()
     assert resumed_config(place, trusted=True).method_file == str(own)

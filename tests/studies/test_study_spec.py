@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from zorba_ray.commands.study import check_early
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.studies.cells import cells
+from zorba_ray.studies.cells import cells, refuse_code
 from zorba_ray.studies.spec import Study, find_study, load_study
 from zorba_ray.studies.store import begin, resumed
 
@@ -87,3 +89,32 @@ def test_a_study_is_read_back_from_its_folder(tmp_path: Path) -> None:
 def test_an_unknown_study_lists_the_known() -> None:
     with pytest.raises(ConfigError, match="no study file 'nothing'"):
         find_study("nothing")
+
+
+@pytest.mark.parametrize(("keys", "told"), [
+    (["task.name=files", "task.train=/no/a.csv", "task.test=/no/b.csv", "task.text=[text]"], "no file /no/a.csv"),
+    (["method=fedspzo", "fedspzo.at=6"], "the model has 6 blocks"),
+    (["model.path=/no/model"], "there is no folder /no/model"),
+])  # fmt: skip
+def test_what_an_arm_would_stumble_on_is_said_before_the_first_run(
+    tmp_path: Path, keys: list[str], told: str
+) -> None:
+    study = study_of(tmp_path, arms=[{"name": "good"}, {"name": "bad one", "set": keys}])
+    with pytest.raises(ConfigError, match=rf"^arm 'bad one': .*{told}"):
+        check_early(study, cells(study))
+    check_early(replace(study, only=["good"]), cells(replace(study, only=["good"])))
+
+
+def test_code_that_somebody_elses_study_names_is_asked_for(tmp_path: Path) -> None:
+    own, mark = tmp_path / "mine.py", tmp_path / "ran"
+    own.write_text(f"open({str(mark)!r}, 'w').close()\n")
+    (tmp_path / "preset.yaml").write_text(f"method_file: {own}\n")
+    for named in ({"set": [f"method_file={own}"]}, {"presets": [str(tmp_path / "preset.yaml")]}):
+        with pytest.raises(ConfigError, match=r"study\.yaml names code that would run here, method_file=.*mine\.py"):
+            refuse_code(study_of(tmp_path, arms=[{"name": "a", **named}]), tmp_path / "study.yaml", trusted=False)
+    remote = study_of(tmp_path, arms=[{"name": "a", "set": ["model.trust_remote_code=true"]}])
+    with pytest.raises(ConfigError, match=r"model\.trust_remote_code; look at it, then say --trust-code"):
+        refuse_code(remote, tmp_path / "study.yaml", trusted=False)
+    refuse_code(remote, tmp_path / "study.yaml", trusted=True)
+    refuse_code(study_of(tmp_path), tmp_path / "study.yaml", trusted=False)
+    assert not mark.exists()

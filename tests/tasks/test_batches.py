@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zorba_ray.tasks import Task, TaskKind, make_batch, sample_batch
+from zorba_ray.tasks import Task, TaskKind
+from zorba_ray.tasks.batches import make_batch, sample_batch
 from zorba_ray.tasks.examples import pack
 
 SEQUENCES = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [14, 15]]

@@ -16,7 +16,8 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import ModelConfig, TaskConfig
 from zorba_ray.playground import MODEL
 from zorba_ray.playground.language import LABEL_WORDS, PROMPT
-from zorba_ray.tasks import load_task, make_batch
+from zorba_ray.tasks import load_task
+from zorba_ray.tasks.batches import make_batch
 from zorba_ray.tasks.encode import Encoder, windows
 from zorba_ray.tasks.load import Rows, kind_of, set_aside
 from zorba_ray.tasks.registry import KNOWN

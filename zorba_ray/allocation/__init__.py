@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
 from zorba_ray.allocation.alternatives import NAMES, alternative
 from zorba_ray.allocation.bound import Bound
-from zorba_ray.allocation.feasibility import exactly
+from zorba_ray.allocation.feasibility import afforded, exactly
 from zorba_ray.allocation.instance import Instance, instance_from
 from zorba_ray.allocation.lexicographic import solve
 from zorba_ray.allocation.plan import Level, Plan, describe, rotated
@@ -14,7 +19,7 @@ from zorba_ray.engine.memory import ModelShape, VramModel, gradient_model, textb
 from zorba_ray.world.budgets import Budgets, client_budgets
 
 __all__ = [
-    "NAMES", "Bound", "Budgets", "Instance", "Level", "ModelShape", "Plan", "VramModel", "alternative",
+    "NAMES", "Bound", "Budgets", "Instance", "Level", "ModelShape", "Plan", "VramModel", "afforded", "alternative",
     "client_budgets", "describe", "gradient_model", "instance_from", "make_plan", "rotated", "textbook", "vram_model",
 ]  # fmt: skip
 
@@ -23,7 +28,10 @@ def make_plan(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
     """The plan that `config.plan` names. A simple rule that breaks a budget is refused; one that misses the coverage is
     allowed (blocks that nobody tunes stay as they are) and says so."""
     if config.plan == "zorba":
-        return solve(instance, config, seed)
+        plan = solve(instance, config, seed)
+        bare = [instance.name(int(block)) for block in np.flatnonzero(plan.coverage == 0)]
+        some = 0 < len(bare) < instance.blocks
+        return replace(plan, messages=(*plan.messages, *untuned(bare))) if some else plan
     plan = describe(config.plan, alternative(config.plan, instance, seed), Bound(instance))
     over = int((plan.slack < 0).sum())
     if over:
@@ -33,3 +41,10 @@ def make_plan(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
             f"{worst}: raise their budgets, or use allocation.plan=zorba"
         )
     return plan
+
+
+def untuned(names: Sequence[str]) -> list[str]:
+    """What to say of blocks that nobody tunes, where others are tuned."""
+    first = ", ".join(names[:3]) + " …" * (len(names) > 3)
+    return [f"nobody tunes {first} ({len(names)} blocks): they stay as they are; allocation.coverage=1 has each "
+            f"tuned, or says what budgets that takes"]  # fmt: skip

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zorba_ray.allocation.activation import add_activation
+from zorba_ray.allocation.alternatives import alternative
 from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.solver import Linear, Program, weighted
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.units import format_bytes
+from zorba_ray.config.validate import MOST_STATISTIC
 
 
 def check(instance: Instance) -> None:
-    """Refuse what can be seen without solving: a client too small for the model, a block too large for its coverage."""
+    """Refuse what can be seen without solving: statistics that are no numbers to go by, a client too small for the
+    model, a block too large for its coverage."""
+    refuse_overflow(instance)
     vram = instance.vram
     for k, members in enumerate(instance.members):
         if len(members) and instance.class_budgets[k] < vram.least:
@@ -39,6 +45,30 @@ def check(instance: Instance) -> None:
                 f"{instance.class_names[nearest]!r} has {exactly(below[-1])}) to {exactly(need)}, "
                 f"or lower its coverage to {fits}"
             )
+
+
+def refuse_overflow(instance: Instance) -> None:
+    """The solver is given numbers only, and none beyond what it can tell apart."""
+    for name in ("gradient", "batch_variance", "client_variance", "smoothness"):
+        values = getattr(instance, name)
+        beyond = np.flatnonzero(~(values <= MOST_STATISTIC))
+        if len(beyond):
+            raise ConfigError(
+                f"allocation.{name} of {instance.name(int(beyond[0]))} is {values[beyond[0]]:g}, and a plan can "
+                f"go by {MOST_STATISTIC:g} at most: the probes that it comes from overflow; say "
+                f"allocation.statistics=given, or model.precision=float32"
+            )
+
+
+def afforded(instance: Instance) -> Instance:
+    """The instance with its coverage lowered to what the budgets hold: nothing changes where they hold all of it."""
+    fits = (instance.budgets[:, None] >= instance.vram.alone()).sum(axis=0)
+    lowered = replace(instance, coverage=np.minimum(instance.coverage, fits))
+    if any(not lowered.infeasible(alternative(name, lowered, 0)) for name in ("greedy", "one_each", "cyclic")):
+        return lowered
+    lacking = elastic(lowered, memory=False)
+    cuts = [round(lacking.get(lowered.name(block), 0.0)) for block in range(lowered.blocks)]
+    return replace(lowered, coverage=lowered.coverage - np.array(cuts))
 
 
 def exactly(size: float) -> str:

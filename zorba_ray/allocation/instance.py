@@ -155,7 +155,8 @@ def coverage_of(settings: AllocationConfig, blocks: int) -> NDArray[np.int64]:
     if settings.coverage_per_block and len(settings.coverage_per_block) != blocks:
         given = len(settings.coverage_per_block)
         raise ConfigError(f"allocation.coverage_per_block has {given} entries, the model has {blocks} blocks")
-    return np.asarray(settings.coverage_per_block or [settings.coverage] * blocks, dtype=np.int64)
+    each = 1 if settings.coverage < 0 else settings.coverage
+    return np.asarray(settings.coverage_per_block or [each] * blocks, dtype=np.int64)
 
 
 def statistic(values: Sequence[float], blocks: int, name: str) -> Floats:

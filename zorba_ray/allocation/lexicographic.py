@@ -17,7 +17,7 @@ from zorba_ray.allocation.formulation import Formulation, formulate
 from zorba_ray.allocation.improve import Improver, within
 from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.plan import Level, Plan, describe
-from zorba_ray.allocation.solver import NODES, Solved
+from zorba_ray.allocation.solver import NODES, Solved, gap_between
 from zorba_ray.allocation.state import State, groups_of_rows, make_groups
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
@@ -91,6 +91,7 @@ class Levels:
         if ruled < value:
             value, used = ruled, rule
         proven = min(solved.bound * form.scales[objective], value)
+        proven = max(proven, 0.0) if np.isfinite(proven) else proven  # no objective can be less
         if objective == "convergence" and first:
             self.lower = proven
         taken = matrix if used == rule else None
@@ -161,7 +162,7 @@ class Levels:
             nodes = NODES if form.relaxation is None else NODES_OF_UNDERESTIMATE
             solved = program.solve(goal, left, self.config.mip_gap, start, nodes)
             bound = max(bound, solved.bound)
-            gap = max(solved.value - bound, 0.0) / max(abs(solved.value), 1e-300) if solved.x is not None else np.inf
+            gap = gap_between(solved.value, bound) if solved.x is not None else np.inf
             solved = replace(solved, bound=bound, gap=gap)
         if solved.status == "infeasible" and not self.levels:
             raise ConfigError(explain(self.instance))
@@ -184,14 +185,18 @@ class Levels:
         return {name: matrix for name, matrix in plans.items() if not self.instance.infeasible(matrix)}
 
     def compare(self, matrix: Matrix) -> list[str]:
-        """Say where a simple rule is as good, and who tunes nothing."""
+        """Say, a line each, which simple rules give this very plan, which are as good, and who tunes nothing."""
         first, messages = self.levels[0], []
-        for name, other in self.rules.items():
-            value = objective_of(self.bound, other, first.objective, self.worst)
-            if value <= first.value * (1 + 1e-6):
-                messages.append(f"{name} alone is as good at the first level ({first.objective} {value:.6g})")
-            if (other == matrix).all():
-                messages.append(f"the plan is {name}")
+        same = [name for name, other in self.rules.items() if (other == matrix).all()]
+        if same:
+            messages.append(f"the plan is that of {', '.join(same)}")
+        values = {name: objective_of(self.bound, other, first.objective, self.worst)
+                  for name, other in self.rules.items() if name not in same}  # fmt: skip
+        good = [name for name, value in values.items() if value <= first.value * (1 + 1e-6)]
+        if good:
+            verb = "is" if len(good) == 1 else "are"
+            messages.append(f"{', '.join(good)} alone {verb} as good at the first level ({first.objective} "
+                            f"{first.value:.6g})")  # fmt: skip
         idle = int((~matrix.any(axis=1)).sum())
         if idle:
             messages.append(

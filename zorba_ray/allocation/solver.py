@@ -53,6 +53,7 @@ class Solved:
     seconds: float
 
 
+TOLERANCE = 1e-9
 NODES = 2000  # of branch and bound: unlike a time limit, the same on every machine
 
 
@@ -153,13 +154,19 @@ def rowwise(rows: list[tuple[Linear, float, float]]) -> tuple[NDArray[np.int32],
 def new_highs() -> Any:
     highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
     options = {
-        "output_flag": False, "threads": 1, "random_seed": 0, "mip_feasibility_tolerance": 1e-9,
-        "primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9, "mip_abs_gap": 0.0,
+        "output_flag": False, "threads": 1, "random_seed": 0, "mip_feasibility_tolerance": TOLERANCE,
+        "primal_feasibility_tolerance": TOLERANCE, "dual_feasibility_tolerance": TOLERANCE, "mip_abs_gap": 0.0,
         "mip_heuristic_run_rins": False, "mip_heuristic_run_root_reduced_cost": False,  # our own search finds as much
     }  # fmt: skip
     for name, value in options.items():
         highs.setOptionValue(name, value)
     return highs
+
+
+def gap_between(value: float, bound: float) -> float:
+    """Relative distance of a value from what is proven; below the solver's tolerances there is none."""
+    distance = max(value - bound, 0.0)
+    return distance / max(abs(value), TOLERANCE) if distance > TOLERANCE else 0.0
 
 
 def outcome(highs: Any, began: float, bound: float) -> Solved:
@@ -171,6 +178,6 @@ def outcome(highs: Any, began: float, bound: float) -> Solved:
     found = info.primal_solution_status == 2
     x = np.array(highs.getSolution().col_value, dtype=np.float64) if found else None
     value = info.objective_function_value if found else np.inf
-    distance = max(value - bound, 0.0) / max(abs(value), 1e-300) if found else np.inf
+    distance = gap_between(value, bound) if found else np.inf
     optimal = status == highspy.HighsModelStatus.kOptimal
     return Solved("optimal" if optimal else "limit", x, value, bound, distance, seconds)

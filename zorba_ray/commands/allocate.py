@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
-from zorba_ray.config.files import check_files
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import kind_of
 from zorba_ray.runs.config import load_config
+from zorba_ray.runs.early import check_early
 
 if TYPE_CHECKING:
     from zorba_ray.allocation import Instance, Plan
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None, name: str = ALLOCATE.name) -> int:
 
 def allocate(command: Command) -> Done:
     config = load_config(command.config_path, command.overrides, command.more)
-    check_files(config)
+    check_early(config)
     from zorba_ray.runs.prepare import load_problem
 
     problem = load_problem(config, asked=True)

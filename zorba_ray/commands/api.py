@@ -87,14 +87,15 @@ def run(
         folder = run_folder(config)
     display = Display(config.rounds, config.name, None if progress else io.StringIO())
     ended = conduct(config, folder, resume is not None, backend, display, started)
-    return Result(ended.folder)
+    return Result(ended.folder, trusted=True)
 
 
-def open_run(run: str | Path) -> Result:
-    """A run that has ended, from its folder or from the folder's name below `runs/`."""
+def open_run(run: str | Path, trust_code: bool = False) -> Result:
+    """A run that has ended, from its folder or from the folder's name below `runs/`. `trust_code`: code that its config
+    names may run, to understand it or to open its model."""
     from zorba_ray.runs.result import Result
 
-    return Result(folder_of(run))
+    return Result(folder_of(run), trust_code)
 
 
 def allocate(*configs: str | Path | Config, **keys: Any) -> Plan:
@@ -175,13 +176,18 @@ class StudyResult:
 
 
 def study(
-    study: str | Path | None = None, *, resume: str | Path | None = None, progress: bool = True, **keys: Any
+    study: str | Path | None = None,
+    *,
+    resume: str | Path | None = None,
+    progress: bool = True,
+    trust_code: bool = False,
+    **keys: Any,
 ) -> StudyResult:
     """Carry out a study, by its file or name, and return its tables. A key of the study wins over the key of every run
-    of the same name; `resume`: the folder of a study to go on with. Ray as in `run`."""
+    of the same name; `resume`: the folder of a study to go on with. Ray and `trust_code` as in `run`."""
     from zorba_ray.commands.study import carry_out, conclude, opened
 
-    opened_study, folder = opened(None if study is None else str(study), arguments(keys), resume)
+    opened_study, folder = opened(None if study is None else str(study), arguments(keys), resume, trusted=trust_code)
     if carry_out(opened_study, folder, None if progress else io.StringIO()):
         raise KeyboardInterrupt
     text, worked = conclude(opened_study, folder)

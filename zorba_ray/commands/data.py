@@ -13,11 +13,11 @@ import numpy as np
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.files import check_files
 from zorba_ray.config.schema import Config
 from zorba_ray.config.words import percent, text_table
 from zorba_ray.methods import kind_of
 from zorba_ray.runs.config import load_config
+from zorba_ray.runs.early import check_early
 
 if TYPE_CHECKING:
     from zorba_ray.runs.preview import Preview
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, name: str = DATA.name) -> int:
 
 def show(command: Command) -> Done:
     config = load_config(command.config_path, command.overrides, command.more)
-    check_files(config)
+    check_early(config)
     wanted = command.flags.get("--examples", "4")
     if not wanted.isdecimal():
         raise ConfigError(f"--examples takes a whole number, not {wanted!r}")

@@ -14,6 +14,7 @@ from typing import Any
 from zorba_ray import __version__
 from zorba_ray.commands.help import help_text
 from zorba_ray.commands.line import Command, Program, parse_command
+from zorba_ray.config.environment import FromEnvironment, written
 from zorba_ray.config.errors import ConfigError
 
 INTERRUPTED = 130  # what shells expect after Ctrl-C
@@ -59,11 +60,12 @@ def enter(program: Program, argv: Sequence[str] | None, work: Callable[[Command]
 
 
 def plain(value: Any) -> Any:
-    """What JSON has words for: what is not finite becomes null, a path its text."""
+    """What JSON has words for: what is not finite becomes null, a path its text, text out of the environment its
+    reference."""
     if isinstance(value, Mapping):
         return {str(name): plain(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, Path | FromEnvironment):
+        return str(written(value))
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -84,6 +84,11 @@ def conduct(
 def in_process(config: Config, folder: Path, resume: bool, display: Display) -> Iterator[Led]:
     """Without Ray; the oracle of the other way."""
     device = "cuda" if config.runtime.device == "cuda" else "cpu"
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError("runtime.device=cuda, but this process sees no GPU; use runtime.device=auto or cpu")
     simulation = begin(config, folder, resume, Here(device, config.runtime.threads))
     for note in simulation.session.notes:
         display.note(note)

@@ -57,6 +57,8 @@ COMMON = (
     Flag("--version", "print the version"),
 )
 
+TRUST_CODE = Flag("--trust-code", "run the code that the folder's config names (method_file, remote code)")
+
 RUN = Program(
     "python -m zorba_ray.run",
     "Simulate one federated fine-tuning run. CONFIG is a YAML file, or the bare name of one in configs/ or "
@@ -67,7 +69,7 @@ RUN = Program(
              "and rounds may grow (step.schedule=constant)", "RUN"),
         Flag("--resume-or-start", "go on with the run in this folder, or begin it there: for job schedulers, which "
              "give the same line again", "FOLDER"),
-        Flag("--trust-code", "with --resume: run the code that the folder's config names (method_file, remote code)"),
+        TRUST_CODE,
         Flag("--address", "where Ray is: local, auto, host:port, ray://host:port; short for runtime.address=…", "RAY"),
         Flag("--local", "without Ray, in this process"),
         Flag("--detach", "go on without this terminal; `list`, `attach` and `stop` find the run"),

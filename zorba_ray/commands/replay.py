@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zorba_ray.commands.entry import Done, enter
-from zorba_ray.commands.line import Command, Flag, Program
+from zorba_ray.commands.line import TRUST_CODE, Command, Flag, Program
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import EvaluationConfig, TaskConfig, section
 
@@ -27,7 +27,6 @@ class Data:
     evaluation: EvaluationConfig = section(EvaluationConfig, "what is evaluated on, for --evaluate")
 
 
-TRUST = "--trust-code"
 REPLAY = Program(
     "python -m zorba_ray.replay",
     "Rebuild the model of a run from its base and its ledger, bit for bit, and check it against the run's summary; or "
@@ -42,7 +41,7 @@ REPLAY = Program(
         Flag("--audit", "let client N do its part of round T (from 0) again, and compare with its record", "N,T"),
         Flag("--diff", "where this run and another part: round, block, direction, coefficient, likely cause", "RUN2"),
         Flag("--evaluate", "the model on the run's own test data, or on what key=value says (task.*, evaluation.*)"),
-        Flag(TRUST, "run the code that the folder's config names (method_file, remote code)"),
+        TRUST_CODE,
     ),
     (
         ("runs/run-20260101-120000", "check that ledger and summary agree"),
@@ -73,7 +72,7 @@ def replay(command: Command) -> Done:
 
     run, asked = Path(command.config_path), question(command)
     for folder in (run, *map(Path, filter(None, [command.flags.get("--diff")]))):
-        refuse_untrusted(folder, TRUST in command.flags)
+        refuse_untrusted(folder, TRUST_CODE.name in command.flags)
     answers: dict[str, Callable[[Path, Command], Done]] = {
         "--verify": verified, "--audit": audited, "--diff": differing, "--evaluate": evaluated, "": rebuilt,
     }  # fmt: skip
@@ -82,7 +81,7 @@ def replay(command: Command) -> Done:
 
 def question(command: Command) -> str:
     """The flag that asks for something else than the model; empty: none does."""
-    flags = set(command.flags) - {"--json", TRUST}
+    flags = set(command.flags) - {"--json", TRUST_CODE.name}
     asked = sorted(flags & TAKEN.keys())
     if len(asked) > 1:
         raise ConfigError(f"{' and '.join(asked)} are two questions; ask one at a time")

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from zorba_ray.commands.entry import Done, enter
-from zorba_ray.commands.line import Command, Program
+from zorba_ray.commands.line import TRUST_CODE, Command, Program
 from zorba_ray.config.errors import ConfigError
 
 REPORT = Program(
     "python -m zorba_ray.report",
     "Make the report of a run again, from its folder alone.",
+    (TRUST_CODE,),
     examples=(("runs/run-20260101-120000", "writes report.html there"),),
     argument="RUN",
 )
@@ -28,6 +29,6 @@ def report(command: Command) -> Done:
         raise ConfigError("which run? zorba-ray report RUN takes the folder of a run")
     from zorba_ray.report.run_page import write_report
 
-    page = write_report(Path(command.config_path))
+    page = write_report(Path(command.config_path), "--trust-code" in command.flags)
     print(page)
     return Done({"report": page})

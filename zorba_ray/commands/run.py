@@ -13,10 +13,11 @@ from typing import Literal
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import RUN, Command
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.files import check_complete, check_files
+from zorba_ray.config.files import check_complete
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.runs.config import load_config
+from zorba_ray.runs.early import check_early
 
 
 def main(argv: Sequence[str] | None = None, name: str = RUN.name) -> int:
@@ -31,7 +32,7 @@ def run(command: Command, started: float) -> Done:
     if "--print-config" in command.flags:
         print(to_yaml(config), end="")
         return Done(dataclasses.asdict(config))
-    check_files(config)
+    check_early(config)
     backend: Literal["ray", "local"] = "local" if "--local" in command.flags else "ray"
     if "--dry-run" in command.flags:
         from zorba_ray.commands.dry_run import dry_run
@@ -83,8 +84,8 @@ def asked(command: Command) -> tuple[Config, Path, bool]:
         folder = Path(flags["--resume-or-start"])
         config = load_config(command.config_path, [*overrides, f"out={folder}"], command.more)
         if can_resume(folder):
-            check_same(config, folder)
+            check_same(config, folder, "--trust-code" in flags)
             return config, folder, True
-        return config, folder, False
+        return config, run_folder(config), False
     config = load_config(command.config_path, overrides, command.more)
     return config, run_folder(config), False

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from zorba_ray.commands.entry import INTERRUPTED, Done, enter
-from zorba_ray.commands.line import Command, Flag, Program
+from zorba_ray.commands.line import TRUST_CODE, Command, Flag, Program
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.methods import kind_of
 from zorba_ray.studies.spec import Study, find_study, load_study
+
+if TYPE_CHECKING:
+    from zorba_ray.studies.cells import Cell
 
 STUDY = Program(
     "python -m zorba_ray.study",
@@ -23,6 +26,7 @@ STUDY = Program(
         Flag("--resume", "go on with a study, from its folder; finished runs are kept", "FOLDER"),
         Flag("--plan", "print the runs and stop"),
         Flag("--tables", "only tables and figures, of what is finished in a study's folder", "FOLDER"),
+        TRUST_CODE,
     ),
     (
         ("methods", "configs/studies/methods.yaml: all methods on the embedded task"),
@@ -48,7 +52,9 @@ def run(command: Command) -> Done:
     going_on = command.flags.get("--resume") or command.flags.get("--tables")
     if command.more:
         raise ConfigError(f"{command.more[0]!r} comes after the study {command.config_path!r}: there is only one study")
-    study, folder = opened(command.config_path, command.overrides, going_on, begins=not only_plan)
+    trusted = "--trust-code" in command.flags
+    begins = not (only_plan or only_tables)
+    study, folder = opened(command.config_path, command.overrides, going_on, begins, trusted)
     if only_plan:
         from zorba_ray.report.study_display import plan_lines
 
@@ -65,24 +71,46 @@ def run(command: Command) -> Done:
 
 
 def opened(
-    name: str | None, overrides: Sequence[str], going_on: str | Path | None = None, begins: bool = True
+    name: str | None,
+    overrides: Sequence[str],
+    going_on: str | Path | None = None,
+    begins: bool = True,
+    trusted: bool = False,
 ) -> tuple[Study, Path]:
-    """The study and its folder: one to go on with, or a new one, whose folder then is there."""
-    from zorba_ray.studies.cells import cells
+    """The study and its folder: one to go on with, or a new one, whose folder then is there. `trusted`: code that the
+    folder names may run."""
+    from zorba_ray.studies.cells import cells, refuse_code
+    from zorba_ray.studies.store import STUDY as FILE
     from zorba_ray.studies.store import begin, resumed
 
     if going_on:
         if name or overrides:
             raise ConfigError("a study that was begun keeps its spec; give only its folder")
-        return resumed(Path(going_on)), Path(going_on)
+        study, folder = resumed(Path(going_on)), Path(going_on)
+        refuse_code(study, folder / FILE, trusted)
+        if begins:
+            check_early(study, cells(study))
+        return study, folder
     if not name:
         raise ConfigError("name a study: python -m zorba_ray.study methods, or --resume FOLDER")
     study = load_study(find_study(name), overrides)
     folder = Path(study.out or f"runs/{study.name}-{datetime.now():%Y%m%d-%H%M%S}")
-    cells(study)
+    every = cells(study)
     if begins:
+        check_early(study, every)
         begin(study, folder)
     return study, folder
+
+
+def check_early(study: Study, every: Sequence[Cell]) -> None:
+    """What a run of some arm would stumble on, before the study's first."""
+    from zorba_ray.runs import early
+
+    for cell in every:
+        try:
+            early.check_early(replace(cell.config, runtime=replace(cell.config.runtime, address=study.address)))
+        except ConfigError as error:
+            raise ConfigError(f"arm {cell.label!r}: {error}") from None
 
 
 def carry_out(study: Study, folder: Path, stream: TextIO | None = None) -> bool:

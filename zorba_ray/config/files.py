@@ -17,6 +17,7 @@ from zorba_ray.config.schema import Config, ModelConfig
 
 EMBEDDED = Path(__file__).parent.parent / "playground" / "model"
 FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".txt")  # of data, each also with .gz
+IN_FOLDERS = (".parquet", ".csv", ".jsonl", ".json", ".txt", ".arrow", ".tsv")  # what `datasets` finds there
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")  # as config.json calls them
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model",
@@ -32,10 +33,11 @@ class ModelFacts:
     width: int
 
 
-def check_files(config: Config) -> None:
-    """ConfigError, one line, for files that are not there or cannot be what they should be."""
+def check_files(config: Config) -> int:
+    """ConfigError, one line, for files that are not there or cannot be what they should be. How many blocks the model
+    has; 0: that is not known yet."""
     if config.runtime.address != "local":
-        return
+        return 0
     for name, source in (("train", config.task.train), ("test", config.task.test)):
         if source and looks_local(source):
             check_data(f"task.{name}", source)
@@ -43,8 +45,7 @@ def check_files(config: Config) -> None:
     if config.participation.availability == "trace" and not Path(trace).is_file():
         raise ConfigError(f"participation.trace: there is no file {trace}")
     facts = facts_of(PUBLISHED[config.model.config]) if config.model.config else model_facts(config.model.path)
-    if facts is not None:
-        check_blocks(config, facts)
+    return check_blocks(config, facts) if facts is not None else 0
 
 
 def check_complete(model: ModelConfig) -> None:
@@ -92,6 +93,8 @@ def check_data(key: str, source: str) -> None:
         path = Path(name).expanduser()
         if path.is_file() and format_of(path) not in FORMATS:
             raise ConfigError(f"{key}: {source} is none of {', '.join(FORMATS)} (or one of these with .gz)")
+        if path.is_dir() and not any(format_of(each) in IN_FOLDERS for each in path.rglob("*")):
+            raise ConfigError(f"{key}: the folder {source} has no file of {', '.join(IN_FOLDERS)}")
         if path.exists():
             return
     raise ConfigError(f"{key}: there is no file {source}")
@@ -146,8 +149,9 @@ def check_weights_file(path: Path) -> None:
         raise ConfigError(f"model.path: {path} is cut off or no safetensors file: {error}; fetch it again") from None
 
 
-def check_blocks(config: Config, facts: ModelFacts) -> None:
-    """What goes by the number of blocks, where the layers alone are the blocks, and by the width of the matrices."""
+def check_blocks(config: Config, facts: ModelFacts) -> int:
+    """What goes by the number of blocks, where the layers alone are the blocks, and by the width of the matrices. That
+    number; 0: it is not known."""
     model, settings = config.model, config.allocation
     lora = model.trainable == "lora"
     if lora and facts.width and model.lora.rank > facts.width:
@@ -155,9 +159,10 @@ def check_blocks(config: Config, facts: ModelFacts) -> None:
                           f"adapter has fewer numbers than the matrix only below that")  # fmt: skip
     plain = not (model.stem or model.head) and (model.trainable == "full" or (lora and not model.lora.targets))
     if not plain or not facts.layers:
-        return
+        return 0
     for name in PER_BLOCK:
         given = len(getattr(settings, name))
         allowed = (0, facts.layers) if name == "coverage_per_block" else (0, 1, facts.layers)
         if given not in allowed:
             raise ConfigError(f"allocation.{name} has {given} entries, the model has {facts.layers} blocks")
+    return facts.layers

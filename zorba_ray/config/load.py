@@ -18,6 +18,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
+from zorba_ray.config.environment import FromEnvironment, as_far_as_known, remember
+from zorba_ray.config.environment import escape as escape_text
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import check_choice, children
 from zorba_ray.config.kind import Kind
@@ -34,14 +36,16 @@ Layer = list[Setting]  # of one file with what it is based on, or of the command
 
 
 def load_config(
-    path: str | Path | None, overrides: Sequence[str] = (), more: Sequence[str] = (), *, kind_of: KindOf
+    path: str | Path | None, overrides: Sequence[str] = (), more: Sequence[str] = (), *, kind_of: KindOf,
+    elsewhere: bool = False,
 ) -> Config:
     """The config of a run. `path` is a file or the bare name of one in configs/ or configs/methods/; None is the
-    embedded default. `more` files come over it, each over the one before."""
+    embedded default. `more` files come over it, each over the one before. `elsewhere`: not where the run was
+    begun, so that references to variables which are not set stay as they are."""
     files = [find_config(each) for each in [*([path] if path else []), *more]]
     kind = kind_of(method_file_in(files, overrides))
     arguments = [setting for argument in overrides for setting in read_argument(argument, kind)]
-    return build(kind, [*(read_files(file, kind) for file in files), arguments])
+    return build(kind, [*(read_files(file, kind) for file in files), arguments], elsewhere)
 
 
 def method_file_in(files: Sequence[Path], overrides: Sequence[str] = ()) -> str:
@@ -51,7 +55,7 @@ def method_file_in(files: Sequence[Path], overrides: Sequence[str] = ()) -> str:
     return found[-1] if found else ""
 
 
-def build(kind: Kind, layers: Sequence[Layer]) -> Config:
+def build(kind: Kind, layers: Sequence[Layer], elsewhere: bool = False) -> Config:
     """The config that layers of settings make over the defaults, later ones over earlier ones. A layer that chooses a
     method stands over the preset of that method, so that choosing by key and by preset is the same."""
     settings = [setting for layer in layers for setting in [*preset_of(kind, layer), *layer]]
@@ -59,7 +63,7 @@ def build(kind: Kind, layers: Sequence[Layer]) -> Config:
     for setting in settings:
         put(tree, setting)
     give_way(tree, settings)
-    return resolve(tree, {setting.name: setting.origin for setting in settings})
+    return resolve(tree, {setting.name: setting.origin for setting in settings}, elsewhere)
 
 
 @lru_cache(maxsize=64)
@@ -152,18 +156,21 @@ def give_way(tree: DictConfig, settings: list[Setting]) -> None:
         budgets.classes = []
 
 
-def resolve(tree: DictConfig, origins: dict[str, str]) -> Config:
+def resolve(tree: DictConfig, origins: dict[str, str], elsewhere: bool = False) -> Config:
     """The typed config, its references to other keys followed and its choices checked."""
     try:
-        config = cast(Config, OmegaConf.to_object(tree))
+        config = cast(Config, OmegaConf.to_object(as_far_as_known(tree) if elsewhere else tree))
     except OmegaConfBaseException as error:
         name = str(error.full_key)
         problem = str(error).splitlines()[0]
         if "???" in problem or "missing" in problem.lower():
             problem = "'???' means that the value is still to be given"
+        elif (unset := re.search(r"Environment variable '(.*)' not found", problem)) is not None:
+            problem = f"the environment variable {unset[1]} is not set"
         raise ConfigError(f"{origins.get(name, 'config')}: {name}: {problem}") from None
-    check_choices(config, (), origins)
-    return config
+    if not elsewhere:
+        check_choices(config, (), origins)
+    return cast(Config, remember(tree, config))
 
 
 def check_choices(section: Any, path: tuple[str, ...], origins: dict[str, str]) -> None:
@@ -187,14 +194,15 @@ def to_yaml(config: Config, explained: bool = False) -> str:
 
 
 def escape(value: Any) -> Any:
-    """A copy in which text that looks like a reference, ${…}, is taken literally."""
+    """A copy in which text that looks like a reference, ${…}, is taken literally; what came from the environment is the
+    reference that it came by."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.replace(value, **{f.name: escape(getattr(value, f.name)) for f in dataclasses.fields(value)})
     if isinstance(value, list):
         return [escape(entry) for entry in value]
-    if isinstance(value, str) and "${" in value:
-        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    return value
+    if isinstance(value, FromEnvironment):
+        return value.reference
+    return escape_text(value) if isinstance(value, str) else value
 
 
 def explain_section(section: Any, path: tuple[str, ...], tree: DictConfig) -> list[str]:

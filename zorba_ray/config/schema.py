@@ -220,7 +220,8 @@ class AllocationConfig:
                            ("convergence", "vram", "compute"))
     epsilon: list[float] = key([0.05, 0.05, 0.05], "slack granted to each level by the next ones")
     epsilon_kind: str = key("relative", "meaning of epsilon", ("relative", "absolute"))
-    coverage: int = key(1, "least number of clients that tune each block, m_min")
+    coverage: int = key(-1, "least number of clients that tune each block, m_min; -1: one, but for blocks that the "
+                        "budgets have no room for")
     coverage_per_block: list[int] = key([], "m_min of each block, instead of `coverage`")
     vram: str = key("total", "VRAM objective: total over clients, or the worst relative use", ("total", "worst"))
     gradient: list[float] = key([], "squared gradient norm G of each block; one number: of all; empty: 1")

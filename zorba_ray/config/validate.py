@@ -23,6 +23,8 @@ from zorba_ray.config.units import parse_bytes, parse_clients
 # The widths of the noise's counter (zorba_ray.noise): beyond them two directions would share their numbers.
 MOST_SEED, MOST_ROUNDS, MOST_CLIENTS, MOST_DIRECTIONS = 2**64 - 1, 2**24, 2**24 - 2, 2**16
 MOST_LEVELS = 10_000  # of budgets
+MOST_BATCH, MOST_THREADS, MOST_ALPHA = 2**20, 1024, 1e6
+MOST_LR, MOST_STATISTIC = 1e6, 1e12  # beyond them the bound is no number that anything can be chosen by
 LEAST_MU = 1e-8  # a weight of 0.1 in float32 is this far from the next
 MOST_LOCAL_STEPS = 2**12 - 1  # the last of the noise's local steps is kept for the statistics of the allocation
 
@@ -140,7 +142,8 @@ def check_run(config: Config) -> None:
 def check_clients(config: Config) -> None:
     clients = config.clients
     require(1 <= clients.count <= MOST_CLIENTS, "clients.count", clients.count, f"from 1 to {MOST_CLIENTS}")
-    at_least(1, clients__batch=clients.batch, clients__pieces=clients.pieces)
+    require(1 <= clients.batch <= MOST_BATCH, "clients.batch", clients.batch, f"from 1 to {MOST_BATCH}")
+    at_least(1, clients__pieces=clients.pieces)
     positive(clients__alpha=clients.alpha)
     if clients.partition == "natural" and config.task.name == "files":
         require(bool(clients.partition_column), "clients.partition_column", "",
@@ -276,6 +279,7 @@ def check_size(size: str, name: str, least: int = 1) -> None:
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
     require(count >= least, name, size, "more than 0 bytes")
+    require(count < 2**60, name, size, "less than 1024 PiB")
 
 
 def check_model(model: ModelConfig) -> None:
@@ -294,7 +298,8 @@ def check_model(model: ModelConfig) -> None:
         except re.error as error:
             raise ConfigError(f"model.groups.{i} is {pattern!r}, not a regular expression: {error}") from None
     at_least(1, model__lora__rank=model.lora.rank)
-    positive(model__lora__alpha=model.lora.alpha)
+    alpha = model.lora.alpha
+    require(0 < alpha <= MOST_ALPHA, "model.lora.alpha", alpha, f"above 0, at most {MOST_ALPHA:g}")
 
 
 def check_task(task: TaskConfig) -> None:
@@ -310,12 +315,17 @@ def check_task(task: TaskConfig) -> None:
         require(bool(task.text), "task.text", [], "the columns of the text, because task.name is files")
         require(bool(task.label), "task.label", "", "the column of the label")
     try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(task.prompt) if field is not None]
+        parts = [part for part in string.Formatter().parse(task.prompt) if part[1] is not None]
+        fields = [field for _, field, _, _ in parts if field is not None]
+        for _, _, kind, conversion in parts:
+            f"{{{f'!{conversion}' if conversion else ''}:{kind}}}".format("text")
     except ValueError as error:
         raise ConfigError(f"task.prompt is {task.prompt!r}: {error}; {{column}} is a field, {{{{ a brace") from None
     require(not task.prompt.strip() or bool(fields), "task.prompt", task.prompt,
             "made with a column, such as {text}: without one the model never sees the data")
     require(all(word.strip() for word in task.words), "task.words", task.words, "free of empty words")
+    require(task.label not in task.text or task.name == "text", "task.label", task.label,
+            "a column that is not in task.text: the answer would stand in the question")
     for field in fields if task.text else []:
         require(field in task.text, "task.prompt", task.prompt,
                 f"made of the columns in task.text ({', '.join(task.text)}), and {{{field}}} is not one of them")
@@ -327,7 +337,8 @@ def check_method(config: Config) -> None:
     require(zo.mu >= LEAST_MU, "zo.mu", zo.mu,
             f"{LEAST_MU:g} or more (1e-3 is usual): a smaller one moves no float32 weight")
     require(1 <= zo.local_steps <= MOST_LOCAL_STEPS, "zo.local_steps", zo.local_steps, f"from 1 to {MOST_LOCAL_STEPS}")
-    at_least(0, step__lr=step.lr, step__warmup=step.warmup)
+    require(0 <= step.lr <= MOST_LR, "step.lr", step.lr, f"from 0 to {MOST_LR:g}")
+    at_least(0, step__warmup=step.warmup)
     require(step.warmup <= config.rounds, "step.warmup", step.warmup, f"at most rounds, which is {config.rounds}")
     require(0 <= step.final <= 1, "step.final", step.final, "a share of step.lr, from 0 to 1")
 
@@ -341,14 +352,18 @@ def check_allocation(config: Config) -> None:
             f"a list of {len(allocation.order)} numbers, one for each objective in allocation.order")
     at_least(0, **{f"allocation.epsilon.{i}": slack for i, slack in enumerate(allocation.epsilon)})
     coverages = {f"allocation.coverage_per_block.{i}": m for i, m in enumerate(allocation.coverage_per_block)}
-    for name, least in (coverages or {"allocation.coverage": allocation.coverage}).items():
+    for name, least in coverages.items():
         require(0 <= least <= clients, name, least, f"from 0 to clients.count, which is {clients}")
+    require(-1 <= allocation.coverage <= clients, "allocation.coverage", allocation.coverage,
+            f"from 0 to clients.count, which is {clients}, or -1")
     positive(allocation__time_limit=allocation.time_limit)
     require(bool(allocation.smoothness), "allocation.smoothness", [], "a list of one number, or of one for each block")
-    positive(**{f"allocation.smoothness.{i}": x for i, x in enumerate(allocation.smoothness)})
+    for i, x in enumerate(allocation.smoothness):
+        require(0 < x <= MOST_STATISTIC, f"allocation.smoothness.{i}", x, f"above 0 and at most {MOST_STATISTIC:g}")
     at_least(0, allocation__mip_gap=allocation.mip_gap)
     for name in ("gradient", "batch_variance", "client_variance"):
-        at_least(0, **{f"allocation.{name}.{i}": x for i, x in enumerate(getattr(allocation, name))})
+        for i, x in enumerate(getattr(allocation, name)):
+            require(0 <= x <= MOST_STATISTIC, f"allocation.{name}.{i}", x, f"from 0 to {MOST_STATISTIC:g}")
 
 
 def check_stop(config: Config) -> None:
@@ -366,7 +381,7 @@ def check_runtime(config: Config) -> None:
     runtime = config.runtime
     at_least(0, runtime__actors=runtime.actors)
     at_least(0, runtime__cpus=runtime.cpus, runtime__gpus=runtime.gpus)
-    at_least(1, runtime__threads=runtime.threads)
+    require(1 <= runtime.threads <= MOST_THREADS, "runtime.threads", runtime.threads, f"from 1 to {MOST_THREADS}")
     positive(runtime__patience=runtime.patience)
     require(not (runtime.gpus and runtime.device == "cpu"), "runtime.gpus", runtime.gpus, "0 with runtime.device=cpu")
     checkpoint = config.checkpoint

@@ -9,6 +9,7 @@ from zorba_ray.methods.registry import (
     carried_out,
     forked_of,
     has_gradients,
+    has_read,
     kind_of,
     local_steps,
     method_of,
@@ -17,6 +18,6 @@ from zorba_ray.methods.registry import (
 
 __all__ = [
     "METHODS", "FirstOrder", "Forked", "LocalOptions", "Memory", "Method", "Traffic", "Update", "ZeroOrder",
-    "carried_out", "check", "forked_of", "has_gradients", "ignored", "key", "kind_of", "local_steps", "method_of",
-    "register",
+    "carried_out", "check", "forked_of", "has_gradients", "has_read", "ignored", "key", "kind_of", "local_steps",
+    "method_of", "register",
 ]  # fmt: skip

@@ -16,7 +16,7 @@ from zorba_ray.methods.method import FirstOrder, Row, Update
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel
-    from zorba_ray.tasks import Batch
+    from zorba_ray.model.batch import Batch
 
 SLICE = 1 << 20  # numbers that are averaged at once
 

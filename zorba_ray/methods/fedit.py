@@ -18,7 +18,7 @@ from zorba_ray.methods.method import FirstOrder, LocalOptions, Row, Update
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel
-    from zorba_ray.tasks import Batch
+    from zorba_ray.model.batch import Batch
 
 Matrix = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from zorba_ray.messages import Report, RoundPlan, Step, VectorLayout
 
 if TYPE_CHECKING:
     from zorba_ray.model import BlockModel
-    from zorba_ray.tasks import Batch
+    from zorba_ray.model.batch import Batch
 
 Row = NDArray[np.bool_]  # of a[n, l]: the blocks that a client has active
 Scalars = NDArray[np.float32]

@@ -78,6 +78,11 @@ def has_gradients(config: Config) -> bool:
     return isinstance(method_of(config), FirstOrder)
 
 
+def has_read(method_file: str) -> bool:
+    """Whether this process has run a method file."""
+    return Path(method_file).absolute() in _read
+
+
 def read(path: Path) -> None:
     """Run a method file, once in a process."""
     path = path.absolute()
@@ -92,6 +97,6 @@ def read(path: Path) -> None:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except ConfigError:
         raise
-    except Exception as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
         raise ConfigError(f"method_file: {path} fails with {type(error).__name__}: {error}") from error
     _read.add(path)

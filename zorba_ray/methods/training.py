@@ -14,7 +14,7 @@ from zorba_ray.engine.plain import plain_loss
 from zorba_ray.messages import RoundPlan, VectorLayout
 from zorba_ray.methods.method import LocalOptions, Row, Update
 from zorba_ray.model import Block, BlockModel
-from zorba_ray.tasks import Batch
+from zorba_ray.model.batch import Batch
 
 
 def train_locally(

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from zorba_ray.config import hub
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.files import looks_local
 from zorba_ray.config.published import PUBLISHED
 from zorba_ray.config.schema import ModelConfig
 from zorba_ray.model.adapters import initialise_adapters, inject_adapters
@@ -36,9 +38,9 @@ def open_config(config: ModelConfig) -> Any:
     if config.config:
         return AutoConfig.for_model(**PUBLISHED[config.config])
     try:
-        return AutoConfig.from_pretrained(model_path(config), **_source(config))
+        return AutoConfig.from_pretrained(model_path(config), **source(config))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.path: cannot open {config.path!r}: {_first_line(error)}") from error
+        raise unopened(config, "open", error) from error
 
 
 def load_model(
@@ -54,12 +56,19 @@ def load_model(
         module = empty_module(auto_class, transformers_config, config)
         draw_weights(module, seed)
         return from_module(module, spec_of(module, auto_class, config, head, seed), device, offloaded)
-    options: dict[str, Any] = {**_source(config), "dtype": torch.float32, "use_safetensors": True}
+    options: dict[str, Any] = {**source(config), "dtype": torch.float32, "use_safetensors": True}
     auto = getattr(transformers, auto_class)
     try:
         module, info = _from_pretrained(auto, model_path(config), {**options, "output_loading_info": True})
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.path: cannot load {config.path!r}: {_first_line(error)}") from error
+        raise unopened(config, "load", error) from error
+    except RuntimeError as error:
+        if "mismatched" not in str(error):
+            raise
+        raise ConfigError(
+            f"model.path: the weights of {config.path!r} have other shapes than its config.json says; they do not "
+            f"belong together"
+        ) from None
     spec = spec_of(module, auto_class, config, head, seed)
     return from_module(module, spec, device, offloaded, missing=set(info["missing_keys"]))
 
@@ -162,11 +171,24 @@ def choose_class(transformers_config: Any, head: HeadSpec) -> tuple[str, HeadSpe
     return "AutoModel", head
 
 
-def _source(config: ModelConfig) -> dict[str, Any]:
-    source: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
+def source(config: ModelConfig) -> dict[str, Any]:
+    """How transformers is to open what `model_path` names: no waiting for a hub that does not answer."""
+    options: dict[str, Any] = {"trust_remote_code": config.trust_remote_code}
     if config.revision:
-        source["revision"] = config.revision
-    return source
+        options["revision"] = config.revision
+    if not looks_local(model_path(config)) and hub.trouble():
+        options["local_files_only"] = True
+    return options
+
+
+def unopened(config: ModelConfig, what: str, error: Exception) -> ConfigError:
+    """What the user may read where transformers could not."""
+    path = model_path(config)
+    if looks_local(path) and not Path(path).expanduser().is_dir():
+        return ConfigError(f"model.path: there is no folder {config.path}; a model on the hub is called owner/name")
+    if not looks_local(path) and hub.trouble():
+        return hub.model_out_of_reach(config.path)
+    return ConfigError(f"model.path: cannot {what} {config.path!r}: {_first_line(error)}")
 
 
 def _from_config(auto_class: str, transformers_config: Any, config: ModelConfig) -> nn.Module:

@@ -11,6 +11,8 @@ from zorba_ray.allocation.plan import Plan
 from zorba_ray.config.units import format_bytes
 from zorba_ray.config.words import text_table
 
+NOTHING = 1e-6  # of a value: a bound below that says no more than that no objective is below 0
+
 
 def measure(objective: str, value: float, worst: bool) -> str:
     """A value in its objective's unit."""
@@ -19,6 +21,10 @@ def measure(objective: str, value: float, worst: bool) -> str:
     if objective == "vram":
         return f"{100 * value:.1f} %" if worst else format_bytes(value)
     return f"{value:.4g} FLOPs" if objective == "compute" else f"{value:.6g}"
+
+
+def share(value: float, digits: str) -> str:
+    return f"{100 * value:{digits}} %" if np.isfinite(value) else "–"
 
 
 def classes_table(instance: Instance, plan: Plan) -> str:
@@ -67,10 +73,12 @@ def levels_table(plan: Plan, worst: bool) -> str:
     rows = []
     for level in plan.levels:
         spent = (level.final - level.value) / abs(level.value) if level.value else 0.0
-        best, proven = (measure(level.objective, value, worst) for value in (level.value, level.bound))
+        least = level.bound if level.bound > NOTHING * level.value or level.value == 0 else -np.inf
+        best, proven = (measure(level.objective, value, worst) for value in (level.value, least))
+        gap = level.gap if np.isfinite(least) else np.inf
         rows.append([
             level.objective, best, proven,
-            f"{100 * level.gap:.2f} %", f"{100 * level.surrogate_gap:.2g} %", f"{level.epsilon:g}",
+            share(gap, ".2f"), share(level.surrogate_gap, ".2g"), f"{level.epsilon:g}",
             measure(level.objective, level.final, worst), f"{100 * spent:+.2f} %",
             f"{level.formulation}{'' if level.exact else ', underestimate'}", level.used, f"{level.seconds:.2f}",
         ])  # fmt: skip
@@ -90,12 +98,16 @@ def _change(before: float, after: float) -> str:
     return f"{100 * (after - before) / before:+.1f} %" if before else "±0 %"
 
 
+def times(value: float, other: float) -> str:
+    return f"{value / other:.3f}" if other else "–"
+
+
 def alternatives_table(plans: Sequence[Plan]) -> str:
     """The plan beside the simple ones; the first is the reference."""
     rows = []
     for plan in plans:
         why = plan.messages[-1].removeprefix("not feasible: ") if not plan.feasible else "yes"
-        rows.append([plan.name, f"{plan.bound:.6g}", f"{plan.bound / plans[0].bound:.3f}", f"{plan.variance:.4g}",
+        rows.append([plan.name, f"{plan.bound:.6g}", times(plan.bound, plans[0].bound), f"{plan.variance:.4g}",
                      f"{plan.bias:.4g}", format_bytes(plan.vram), f"{100 * plan.worst:.0f} %", f"{plan.compute:.4g}",
                      why])  # fmt: skip
     head = ["Plan", "Bound Φ", "× plan's", "Variance", "Bias", "VRAM, all", "Fullest", "FLOPs a round", "Feasible"]

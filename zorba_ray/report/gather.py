@@ -21,6 +21,7 @@ from zorba_ray.methods import kind_of
 from zorba_ray.records.stream import read_parts
 from zorba_ray.runs.folder import ALLOCATION, CONFIG, LEDGER, STATISTICS
 from zorba_ray.runs.summary import Summary, read_summary
+from zorba_ray.runs.trust import refuse_method_file
 from zorba_ray.world.budgets import client_budgets
 
 SAMPLE = 4096  # scalars taken from one part of the records, evenly spread
@@ -69,10 +70,12 @@ class Spread:
     estimated: bool  # the statistics come from probes; else from the config
 
 
-def read_run(folder: Path) -> Run:
-    """Read everything that a report shows; ConfigError where the folder is not that of a run."""
+def read_run(folder: Path, trusted: bool = False) -> Run:
+    """Read everything that a report shows; ConfigError where the folder is not that of a run. `trusted`: a method file
+    that its config names may run."""
     summary = read_summary(folder)
-    config = load.load_config(folder / CONFIG, kind_of=kind_of)  # valid when the run began
+    refuse_method_file(folder, trusted)
+    config = load.load_config(folder / CONFIG, kind_of=kind_of, elsewhere=True)  # valid when the run began
     plan = Plan.from_json(json.loads(_text(folder / ALLOCATION)))
     blocks = [block.name for block in read_ledger(folder / LEDGER).header.blocks]
     rounds, evaluations, clients, scalars, count = reduce_records(folder)

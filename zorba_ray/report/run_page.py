@@ -20,9 +20,9 @@ from zorba_ray.runs.summary import Summary
 FILE = "report.html"
 
 
-def write_report(run_dir: Path) -> Path:
-    """Make the report of a run, from its folder; the path of what was written."""
-    run = read_run(run_dir)
+def write_report(run_dir: Path, trusted: bool = False) -> Path:
+    """Make the report of a run, from its folder; the path of what was written. `trusted` as in `read_run`."""
+    run = read_run(run_dir, trusted)
     path = run_dir / FILE
     temporary = path.with_name(f".{FILE}.tmp")
     temporary.write_text(render(run), encoding="utf-8")

@@ -24,7 +24,9 @@ from zorba_ray.ledger.wire import dense_bytes
 from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally
 from zorba_ray.methods import FirstOrder, ZeroOrder, carried_out, method_of
 from zorba_ray.model import BlockModel
-from zorba_ray.tasks import Batch, Task, epoch_batches, make_batch, sample_batch
+from zorba_ray.model.batch import Batch
+from zorba_ray.tasks import Task
+from zorba_ray.tasks.batches import epoch_batches, make_batch, sample_batch
 
 
 class Host:

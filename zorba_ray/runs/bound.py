@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from zorba_ray.config.environment import written
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import header_seal
@@ -89,7 +90,8 @@ def method_text(config: Config, kept: Path | None = None) -> str:
 
 
 def bound_values(config: Config) -> dict[str, Any]:
-    """Every key that counts, by its dotted name, as JSON would give it back."""
+    """Every key that counts, by its dotted name, as JSON would give it back; of text out of the environment, the
+    reference."""
     flat: dict[str, Any] = {}
 
     def add(section: Any, before: str) -> None:
@@ -100,7 +102,7 @@ def bound_values(config: Config) -> dict[str, Any]:
             if dataclasses.is_dataclass(value):
                 add(value, f"{name}.")
             else:
-                flat[name] = json.loads(json.dumps(value, default=dataclasses.asdict))
+                flat[name] = json.loads(json.dumps(written(value), default=dataclasses.asdict))
 
     add(config, "")
     return flat

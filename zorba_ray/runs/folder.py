@@ -138,7 +138,7 @@ def refuse_no_run(folder: Path) -> None:
 
 
 def stored_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config that a run folder was begun with."""
+    """The config that a run folder was begun with. Reading it runs the method file that it names: see `runs.trust`."""
     refuse_no_run(folder)
     return load_config(folder / CONFIG, overrides)
 

@@ -29,6 +29,7 @@ class Outline:
     budgets: Budgets
     weights: NDArray[np.float64]  # w [N]
     samples: NDArray[np.float64]  # examples of each client, [N]
+    scales: NDArray[np.float64]  # root mean square of each block's trainable numbers, [L]
     columns: list[int | None]  # of the model's stages
     test_examples: int
     exposure: Exposure | None  # of clients to kinds of test data; None for language modelling

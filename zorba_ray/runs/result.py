@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
+from zorba_ray.methods import kind_of
 from zorba_ray.records.stream import dataset, table
-from zorba_ray.runs.folder import stored_config
+from zorba_ray.runs.folder import CONFIG
 from zorba_ray.runs.past import of_kind
 from zorba_ray.runs.plans import read_plans
 from zorba_ray.runs.summary import Summary, read_summary
+from zorba_ray.runs.trust import refuse_method_file, refuse_untrusted
 
 if TYPE_CHECKING:
     from zorba_ray.allocation import Plan
@@ -24,9 +27,11 @@ if TYPE_CHECKING:
 class Result:
     """A run that has ended: read from its folder, each part when it is first asked for."""
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, trusted: bool = False):
         self.folder = Path(folder)
-        self.config: Config = stored_config(self.folder)
+        self.trusted = trusted  # code that the folder's config names may run
+        refuse_method_file(self.folder, trusted)
+        self.config: Config = load_config(self.folder / CONFIG, kind_of=kind_of, elsewhere=True)
         self.summary: Summary = read_summary(self.folder)
 
     def __repr__(self) -> str:
@@ -70,6 +75,7 @@ class Result:
         """The model after the last round, or after `rounds` of them: replayed from the base and the ledger."""
         from zorba_ray.runs.replay import replayed_model
 
+        refuse_untrusted(self.folder, self.trusted)
         return replayed_model(self.folder, rounds).model
 
     @property

@@ -7,17 +7,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from zorba_ray.config import load
+from zorba_ray.config.environment import written
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import has_header, ledger_sha256, read_ledger
+from zorba_ray.methods import kind_of
 from zorba_ray.runs.bound import refuse_another_run
 from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config, write_whole
 from zorba_ray.runs.lock import refuse_held
 from zorba_ray.runs.rewind import refuse_fewer_rounds, refuse_lost_ledger
 from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary
-from zorba_ray.runs.trust import refuse_untrusted
+from zorba_ray.runs.trust import refuse_method_file, refuse_untrusted
 
 FREE = ("placement", "rounds", "runtime", "stop", "out")  # what may differ: where it computes, and for how long
 
@@ -58,15 +61,17 @@ def can_resume(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and (folder / LEDGER).is_file()
 
 
-def check_same(config: Config, folder: Path) -> None:
-    """A config given for a run that was begun must be that run's, but for what --resume may change."""
+def check_same(config: Config, folder: Path, trusted: bool = False) -> None:
+    """A config given for a run that was begun must be that run's, but for what --resume may change. `trusted`: other
+    code than its own, which the folder's config names, may run to see what that says."""
+    refuse_method_file(folder, trusted)
     stored = stored_config(folder)
     before, now = dict(flat(stored)), dict(flat(config))
     for name in (*before, *now):
         if name.partition(".")[0] not in FREE and before.get(name) != now.get(name):
             raise ConfigError(
-                f"{folder} was begun with {name}={before.get(name)}, and now it is {now.get(name)}: that is another "
-                f"run; give it a folder of its own"
+                f"{folder} was begun with {name}={written(before.get(name))}, and now it is {written(now.get(name))}: "
+                f"that is another run; give it a folder of its own"
             )
     check_rounds(stored, config, folder)
 
@@ -96,7 +101,7 @@ def check_rounds(stored: Config, config: Config, folder: Path) -> None:
 
 def keep_config(config: Config, folder: Path) -> None:
     """Write down for how long the run now goes on; where it computes is not kept."""
-    stored = stored_config(folder)
+    stored = load.load_config(folder / CONFIG, kind_of=kind_of, elsewhere=True)
     if (stored.rounds, stored.stop) != (config.rounds, config.stop):
         longer = dataclasses.replace(stored, rounds=config.rounds, stop=config.stop)
         write_whole(folder / CONFIG, to_yaml(longer))

@@ -29,6 +29,7 @@ from zorba_ray.runs.plans import probes_before, store
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.runs.recall import recall
 from zorba_ray.runs.rewind import refuse_lost_ledger, rewind
+from zorba_ray.runs.still import Still
 from zorba_ray.runs.stop import Target
 from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary, summarise
@@ -68,6 +69,7 @@ class Session:
         self._evaluated = past.evaluated
         self.target = Target(config.stop, past)
         self._collapse = Collapse(config.guard.collapse, prepared.outline.guess)
+        self._still = Still(config, prepared.outline.scales)
         for row in past.evaluations.to_pylist():
             self._collapse.recall(row["accuracy"], row["loss"], row["examples"])
         sizes = [block.size for block in prepared.outline.header.blocks]
@@ -95,10 +97,7 @@ class Session:
                 store(event, self._client_records(event.round, probed), self.folder)
                 yield from describe(event.plan)
             elif isinstance(event, Evaluated):
-                yield self._evaluation(event)
-                if said := self._collapse.seen(event.rounds, event.accuracy, event.loss, event.examples):
-                    self.notes.append(said)
-                    yield said
+                yield from self._evaluation(event)
             else:
                 self.steps.append(event.step)
                 record, clients = self._records(event, time.perf_counter() - started)
@@ -106,12 +105,16 @@ class Session:
                 self.target.round(record, clients)
                 self.statuses.update(client.status for client in clients)
                 yield record
+                for said in self._still.seen(event):
+                    self.notes.append(said)
+                    yield said
             if self.target.reached():
                 yield from self._last_evaluation(backend)
                 return
             started = time.perf_counter()
 
-    def _evaluation(self, event: Evaluated) -> EvaluationRecord:
+    def _evaluation(self, event: Evaluated) -> Iterator[EvaluationRecord | str]:
+        """Its record, and what the guard says of it."""
         exposure = self.prepared.outline.exposure
         apart = client_accuracy(exposure, event.right) if exposure is not None else None
         mean, worst = apart if apart is not None else (None, None)
@@ -119,12 +122,15 @@ class Session:
         self.writer.add([evaluation])
         self.target.evaluation(evaluation)
         self._evaluated |= {event.rounds}
-        return evaluation
+        yield evaluation
+        if said := self._collapse.seen(event.rounds, event.accuracy, event.loss, event.examples):
+            self.notes.append(said)
+            yield said
 
-    def _last_evaluation(self, backend: Backend) -> Iterator[EvaluationRecord]:
+    def _last_evaluation(self, backend: Backend) -> Iterator[EvaluationRecord | str]:
         """Of a run that has reached a target: the model that it ends with is evaluated, as any other run's is."""
         if self.ledger.rounds not in self._evaluated:
-            yield self._evaluation(evaluated_after(self.ledger.rounds, backend.evaluate()))
+            yield from self._evaluation(evaluated_after(self.ledger.rounds, backend.evaluate()))
 
     def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[ClientRecord]]:
         """A round's records. Probes for statistics, if any, count with the round that they precede, whoever made them

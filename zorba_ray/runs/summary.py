@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zorba_ray import __version__
+from zorba_ray.config.environment import written
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger.tensors import tensor_bytes
@@ -112,8 +113,8 @@ def summarise(
         rounds_done=rounds.num_rows,
         method=config.method,
         placement=placement,
-        model=config.model.called,
-        task=config.task.name,
+        model=written(config.model.called),
+        task=written(config.task.name),
         accuracy_first=accuracies[0] if accuracies else None,
         accuracy_last=accuracies[-1] if accuracies else None,
         accuracy_best=max(accuracies, default=None),
@@ -155,7 +156,7 @@ def read_summary(run_dir: Path) -> Summary:
     path = run_dir / FILE
     try:
         return Summary(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{run_dir} has no {FILE}: it is not the folder of a run, or the run never began") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path} is not a summary of this version of zorba_ray: {error}") from None

@@ -13,8 +13,9 @@ from zorba_ray.config.kind import Kind
 from zorba_ray.config.load import build, find_config, method_file_in, read_files
 from zorba_ray.config.schema import BudgetClass, Config
 from zorba_ray.config.source import Setting, read_argument
-from zorba_ray.methods import kind_of
+from zorba_ray.methods import has_read, kind_of
 from zorba_ray.runs.config import checked
+from zorba_ray.runs.trust import names_code
 from zorba_ray.studies.spec import Arm, Study, slug
 
 Phase = Literal["sweep", "final"]
@@ -81,14 +82,34 @@ def make_cell(study: Study, arm: Arm, setting: str) -> Cell:
 
 def gather(study: Study, arm: Arm, setting: str) -> Config:
     """Base, the study's own, presets, the arm's own, the scale, the command line: later ones win."""
-    files = [find_config(name) for name in [*([study.base] if study.base else []), *arm.presets]]
-    scale = [f"{study.scale.key}={setting}"] if setting else []
-    said = [("set", study.set), (f"arm {arm.name!r}", arm.set), ("scale", scale), ("command line", study.override)]
+    files, said = sources(study, arm, setting)
     kind = kind_of(method_file_in(files, [text for _, texts in said for text in texts]))
     layers = [read_files(file, kind) for file in files]
     own, *later = [arguments(texts, source, kind) for source, texts in said]
     layers.insert(1 if study.base else 0, own)
     return build(kind, [*layers, *later])
+
+
+def sources(study: Study, arm: Arm, setting: str) -> tuple[list[Path], list[tuple[str, list[str]]]]:
+    """The files of an arm, and its key=value texts by where they were written."""
+    files = [find_config(name) for name in [*([study.base] if study.base else []), *arm.presets]]
+    scale = [f"{study.scale.key}={setting}"] if setting else []
+    said = [("set", study.set), (f"arm {arm.name!r}", arm.set), ("scale", scale), ("command line", study.override)]
+    return files, said
+
+
+def refuse_code(study: Study, path: Path, trusted: bool) -> None:
+    """Who was handed a study's folder may not have read it: code that it names runs only where that was asked for."""
+    if trusted:
+        return
+    for arm in study.chosen:
+        for setting in study.settings:
+            files, said = sources(study, arm, setting)
+            named = method_file_in(files, [text for _, texts in said for text in texts])
+            if named and not has_read(named):
+                raise names_code(path, f"method_file={named}")
+            if gather(study, arm, setting).model.trust_remote_code:
+                raise names_code(path, "model.trust_remote_code")
 
 
 def arguments(texts: Sequence[str], source: str, kind: Kind) -> list[Setting]:

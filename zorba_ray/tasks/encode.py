@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zorba_ray.config.errors import ConfigError
+
+COMMON = ("good", "bad", "great", "terrible", "yes", "no", "true", "false", "positive", "negative", "first", "second")
+LIKE, TRIED, OFFERED = 3, 100, 6  # label words that are offered: so many like the one given, tried, and in all
 
 
 class Encoder:
@@ -80,15 +84,32 @@ class Encoder:
             pieces = self.tokenizer.convert_ids_to_tokens(ids[len(plain) :])
             if ids[: len(plain)] != plain or len(pieces) != 1:
                 raise ConfigError(
-                    f"task.words: {word!r} after {before[-20:]!r} is {pieces} for this model; "
-                    "a label word must be one token, so choose another word"
+                    f"task.words: {word!r} after {before[-20:]!r} is {pieces} for this model, and a label word must be "
+                    f"one token{self.others(word, before + gap, plain)}"
                 )
             if ids[-1] == self.tokenizer.unk_token_id:
-                raise ConfigError(f"task.words: {word!r} is not in this model's vocabulary; choose another word")
+                raise ConfigError(
+                    f"task.words: {word!r} is not in this model's vocabulary{self.others(word, before + gap, plain)}"
+                )
             if ids[-1] in chosen:
                 raise ConfigError(f"task.words: {chosen[ids[-1]]!r} and {word!r} are the same token for this model")
             chosen[ids[-1]] = word
         return tuple(chosen)
+
+    def others(self, word: str, before: str, plain: list[int]) -> str:
+        """What to say of words that are one token: first those like `word`, then common ones, then any long ones."""
+        texts = {self.tokenizer.convert_tokens_to_string([token]).strip() for token in self.tokenizer.get_vocab()}
+        words = sorted(text for text in texts if len(text) > 2 and text.isalpha())
+        alike = [text for text in words if text[:3].lower() == word.strip()[:3].lower()]
+        longest = sorted(words, key=lambda text: (-len(text), text))[:TRIED]
+        offered: list[str] = []
+        for other in dict.fromkeys([*difflib.get_close_matches(word, alike, LIKE, 0.5), *COMMON, *longest]):
+            ids: list[int] = self.tokenizer(before + other, add_special_tokens=False)["input_ids"]
+            if ids[:-1] == plain and ids[-1] != self.tokenizer.unk_token_id:
+                offered.append(other)
+            if len(offered) == OFFERED:
+                break
+        return f"; words that do are {', '.join(offered)}" if offered else "; choose another word"
 
     def tail(self) -> int:
         """Tokens after the answer position, the same for every example."""

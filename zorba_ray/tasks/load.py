@@ -49,8 +49,7 @@ def load_task(
     known = describe(config, group_column)
     (train, test), classes = find_rows(config, known)
     reader = read_with(model, known, train, asked)
-    train, validation = set_aside(train, config.validation_examples)
-    train = subsample(train, config.train_examples, seed, 0)
+    train, validation = training(config, train, seed)
     test = validation if evaluated == "validation" else subsample(test, config.test_examples, seed, 1)
     return tokenise(config, model, reader, known, classes, train, test)
 
@@ -63,6 +62,12 @@ def tokenizer_of(config: TaskConfig, model: ModelConfig) -> Any:
     return read_with(model, known, find_rows(config, known)[0][0]).tokenizer
 
 
+def training(config: TaskConfig, rows: Rows, seed: int) -> tuple[Rows, Rows]:
+    """The rows that are trained on, and those that are set aside from them."""
+    train, validation = set_aside(rows, config.validation_examples)
+    return subsample(train, config.train_examples, seed, 0), validation
+
+
 def set_aside(rows: Rows, count: int) -> tuple[Rows, Rows]:
     """The rows without `count` of them, drawn by a fixed seed, and those."""
     if 2 * count > len(rows.labels):
@@ -73,6 +78,8 @@ def set_aside(rows: Rows, count: int) -> tuple[Rows, Rows]:
 
 def describe(config: TaskConfig, group_column: str) -> KnownTask:
     """The known task, with whatever the config says otherwise."""
+    if config.name == "embedded" and (config.train or config.test):
+        raise ConfigError("task.train and task.test: the embedded task makes its own data; set task.name=files")
     if config.name == "files":
         known = KnownTask(text=tuple(config.text), words=tuple(config.words), sentences=tuple(config.words))
     elif config.name in KNOWN:
@@ -95,8 +102,6 @@ def describe(config: TaskConfig, group_column: str) -> KnownTask:
 def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], tuple[str, ...]]:
     """Training and test rows, and the names of the classes."""
     if config.name == "embedded":
-        if config.train or config.test:
-            raise ConfigError("task.train and task.test: the embedded task makes its own data; set task.name=files")
         made = train_reviews(config.train_examples + config.validation_examples), test_reviews()
         parts = [Rows({"text": reviews.texts}, reviews.labels, None) for reviews in made]
         return (parts[0], parts[1]), known.classes
@@ -109,6 +114,9 @@ def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], 
         train, test = divide(train, known, config)
     if config.name == "files":
         classes = observed_classes(train, config.label)
+        if not classes:
+            raise ConfigError(f"task.train: column {config.label!r} is empty in every row; task.label names that of "
+                              f"the labels")  # fmt: skip
         if len(classes) == 1:
             raise ConfigError(f"task.train: every row has the label {classes[0]!r}; a task has two labels or more")
     else:
@@ -270,16 +278,12 @@ def open_tokenizer(model: ModelConfig) -> Any:
     """The tokenizer that comes with a model."""
     from transformers import AutoTokenizer
 
-    from zorba_ray.model import model_path
+    from zorba_ray.model import model_path, source, unopened
 
-    revision = {"revision": model.revision} if model.revision else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            model_path(model), trust_remote_code=model.trust_remote_code, **revision
-        )
+        tokenizer = AutoTokenizer.from_pretrained(model_path(model), **source(model))
     except (OSError, ValueError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"model.path: cannot open the tokenizer of {model.path!r}: {line}") from None
+        raise unopened(model, "open the tokenizer of", error) from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files
         raise ConfigError(f"model.path: {model.path!r} has no tokenizer (tokenizer.json or the like)")
     return tokenizer

@@ -19,17 +19,13 @@ def partition(
 ) -> list[Shard]:
     """One ascending index array per client."""
     count = clients.count
-    if count > len(labels):
-        raise ConfigError(
-            f"clients.count is {count}, but there are only {len(labels)} training examples; "
-            f"take at most {len(labels)} clients or more data"
-        )
+    refuse_too_many(count, len(labels))
     rng = generator(seed, Domain.PARTITION)
     if clients.partition == "iid":
         shards = np.array_split(rng.permutation(len(labels)), count)
     elif clients.partition == "natural":
-        if groups is None:
-            raise ConfigError("clients.partition is natural, but no column names the client; set partition_column")
+        refuse_ungrouped(groups is not None)
+        assert groups is not None
         shards = deal_groups(groups, count, rng)
     elif clients.partition == "quantity":
         shares = np.cumsum(rng.dirichlet(np.full(count, clients.alpha)))
@@ -43,6 +39,22 @@ def partition(
         shards = deal_labels(labels, count, clients.alpha, rng)
         level(shards, least_examples(len(labels), count, clients.batch))
     return [np.sort(shard) for shard in shards]
+
+
+def refuse_ungrouped(grouped: bool) -> None:
+    if not grouped:
+        raise ConfigError(
+            "clients.partition is natural, but no column of this task's data names the client: set "
+            "clients.partition_column (the embedded task has none), or clients.partition=dirichlet or iid"
+        )
+
+
+def refuse_too_many(clients: int, examples: int) -> None:
+    if clients > examples:
+        raise ConfigError(
+            f"clients.count is {clients}, but there are only {examples} training examples; "
+            f"take at most {examples} clients or more data"
+        )
 
 
 def deal_labels(labels: NDArray[np.int64], count: int, alpha: float, rng: np.random.Generator) -> list[Shard]:

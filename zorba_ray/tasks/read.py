@@ -11,6 +11,7 @@ from typing import IO
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.files import FORMATS, format_of
+from zorba_ray.config.hub import data_out_of_reach, trouble
 from zorba_ray.tasks.registry import Hub
 
 Table = dict[str, list[str]]  # column → one text per row
@@ -91,6 +92,11 @@ def once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def read_parquet(path: Path) -> Table:
     import pyarrow.parquet
 
+    schema = pyarrow.parquet.read_schema(path)
+    refuse_twice(schema.names)
+    nested = next((field.name for field in schema if pyarrow.types.is_nested(field.type)), None)
+    if nested is not None:
+        raise ValueError(f"column {nested!r} is nested; each column holds a text or a number")
     table = pyarrow.parquet.read_table(path)
     return {name: [as_text(value) for value in table[name].to_pylist()] for name in table.column_names}
 
@@ -138,9 +144,14 @@ def read_hub(hub: Hub, split: str, key: str) -> Table:
     """A split of a hub data set, its columns under our names and its labels as ours."""
     import datasets
 
+    away = not Path(hub.path).is_dir() and bool(trouble())
+    if away:
+        datasets.config.HF_HUB_OFFLINE = True  # what was fetched before is read without waiting for the hub
     try:
         data = datasets.load_dataset(hub.path, hub.config or None, split=split, revision=hub.revision or None)
     except (OSError, ValueError, RuntimeError) as error:
+        if away:
+            raise data_out_of_reach(key, hub.path) from None
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{key}: `datasets` cannot load {hub.path!r}, split {split!r}: {line}") from None
     ours = {theirs: name for name, theirs in hub.columns.items()}

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from runs.toy_runs import Pretender, Toy, config_of
 
+from zorba_ray.messages import Step, Tally
 from zorba_ray.runs.collapse import Collapse, best_guess
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import load_problem
+from zorba_ray.runs.prepared import Prepared
+from zorba_ray.runs.simulate import begin
 from zorba_ray.world.world import Diverged
 
 GUESS = 0.5, math.log(2)
@@ -56,3 +62,29 @@ def test_one_answer_for_all_is_as_good_as_the_labels_say() -> None:
     share, entropy = best_guess(task) or (0.0, 0.0)
     assert 0.5 <= share < 0.6 and entropy == pytest.approx(math.log(2), abs=0.01)
     assert best_guess(replace(task, kind="language")) is None
+
+
+class Sinking(Toy):
+    """Good before the first step, one answer for all after it."""
+
+    def ready(self, prepared: Prepared, steps: Sequence[Step]) -> Pretender:
+        backend = super().ready(prepared, steps)
+        tallies = iter([Tally(8, 0.8, 8, b"\1" * 8), *[Tally(2, 80.0, 8, b"\0" * 8)] * 9])
+        backend.evaluate = lambda: next(tallies)  # type: ignore[method-assign]
+        return backend
+
+
+@pytest.mark.parametrize("action", ["warn", "stop"])
+def test_the_evaluation_after_a_reached_target_is_guarded_too(tmp_path: Path, action: str) -> None:
+    keys = ["evaluation.every=4", "stop.bytes=1 B", f"guard.collapse={action}"]
+    simulation = begin(config_of(*keys), tmp_path / "run", False, Sinking())
+    stopped = ""
+    try:
+        events = [event for event in simulation.events if isinstance(event, str)]
+        assert any("collapsed to chance by round 1" in event for event in events)
+    except Diverged as error:
+        stopped = str(error)
+    assert ("collapsed to chance by round 1" in stopped) == (action == "stop")
+    summary = simulation.finish(stopped=stopped)
+    assert (summary.rounds_done, summary.accuracy_last) == (1, 0.25)
+    assert action == "stop" or any("collapsed" in note for note in summary.notes)
