@@ -86,7 +86,10 @@ def test_a_clock_that_stands_or_jumps_back_gives_new_names(tmp_path: Path, monke
 
     monkeypatch.setattr(new, "datetime", Clock)
     monkeypatch.chdir(tmp_path)
-    names = [make_folder(config_of(), new.run_folder(config_of())).name for _ in range(4)]
+    names = []
+    for _ in range(4):
+        names.append(make_folder(config_of(), new.run_folder(config_of())).name)
+        (tmp_path / "runs" / names[-1] / LEDGER).touch()
     assert names == [f"run-20260101-0000{end}" for end in ("20", "20-2", "10", "20-3")]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
+from zorba_ray.commands.signals import Signals, stoppable
 from zorba_ray.config.files import check_files
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import kind_of
 from zorba_ray.runs.config import load_config
+from zorba_ray.runs.folder import make_alone, make_named, writing_to
 
 if TYPE_CHECKING:
     from zorba_ray.allocation import Instance, Plan
@@ -42,8 +46,29 @@ def main(argv: Sequence[str] | None = None, name: str = ALLOCATE.name) -> int:
 def allocate(command: Command) -> Done:
     config = load_config(command.config_path, command.overrides, command.more)
     check_files(config)
-    plan, folder = explain(config, instance_of(config), "--frontier" in command.flags)
+    folder = make_folder(config)
+    signals = Signals(folder, begun=False, go_on=once_more)
+    with stoppable(signals):
+        try:
+            plan = explain(config, instance_of(config), "--frontier" in command.flags, signals)
+        except KeyboardInterrupt:
+            print(f"zorba_ray: stopped. {signals.last_words()}", file=sys.stderr)
+            return Done({"folder": folder}, signals.status)
+        finally:
+            with suppress(OSError):  # only an empty one: made in vain
+                folder.rmdir()
     return Done({"folder": folder, "plan": plan.to_json()})
+
+
+def make_folder(config: Config) -> Path:
+    """Before anything expensive: one that the user named (`out`), else one of its own."""
+    if config.out:
+        return make_named(Path(config.out))
+    return make_alone(Path("runs") / f"{config.name}-allocation-{datetime.now():%Y%m%d-%H%M%S}")
+
+
+def once_more(folder: Path) -> str:
+    return f"What is in {folder} may not be all; give the same line again."
 
 
 def instance_of(config: Config) -> Instance:
@@ -53,8 +78,8 @@ def instance_of(config: Config) -> Instance:
     return load_problem(config).instance
 
 
-def explain(config: Config, instance: Instance, with_frontier: bool) -> tuple[Plan, Path]:
-    """Solve, print, write; the plan and the folder."""
+def explain(config: Config, instance: Instance, with_frontier: bool, signals: Signals) -> Plan:
+    """Solve, print, and write to the folder."""
     from zorba_ray.allocation import NAMES, Bound, alternative, describe, make_plan
     from zorba_ray.report.allocation_tables import alternatives_table, blocks_table, bought, classes_table, levels_table
 
@@ -71,14 +96,16 @@ def explain(config: Config, instance: Instance, with_frontier: bool) -> tuple[Pl
     parts.append(alternatives_table([plan, *others]))
     parts += [f"Note: {message}." for message in plan.messages]
     print("\n\n".join(parts))
-    folder = write(config, instance, plan)
-    if with_frontier:
-        sweep(config, instance, others, folder)
+    folder, signals.begun = signals.folder, True
+    with writing_to(folder, "the plan is above", "the same command again"):
+        write(instance, plan, folder)
+        if with_frontier:
+            sweep(config, instance, others, folder)
     print(f"\nWritten to {folder}")
-    return plan, folder
+    return plan
 
 
-def write(config: Config, instance: Instance, plan: Plan) -> Path:
+def write(instance: Instance, plan: Plan, folder: Path) -> None:
     """allocation.json (what a run reads back), allocation.parquet (one row per client), allocation.png."""
     import numpy as np
     import pyarrow as pa
@@ -86,9 +113,6 @@ def write(config: Config, instance: Instance, plan: Plan) -> Path:
 
     from zorba_ray.report.allocation_figures import draw_plan
 
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(config.out) if config.out else Path("runs") / f"{config.name}-allocation-{stamp}"
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "allocation.json").write_text(json.dumps(plan.to_json()), encoding="utf-8")
     names = [instance.name(block) for block in range(instance.blocks)]
     columns = {
@@ -100,7 +124,6 @@ def write(config: Config, instance: Instance, plan: Plan) -> Path:
     } | {f"a:{name}": plan.matrix[:, block] for block, name in enumerate(names)}
     pq.write_table(pa.table(columns), folder / "allocation.parquet")
     draw_plan(instance, plan, folder / "allocation.png")
-    return folder
 
 
 def sweep(config: Config, instance: Instance, others: Sequence[Plan], folder: Path) -> None:

@@ -49,10 +49,10 @@ def run(command: Command, started: float) -> Done:
             print(f"{folder} is finished: {end.rounds_done} of {end.rounds} rounds; it becomes longer with rounds=…")
             return Done({"folder": folder, **dataclasses.asdict(end)})
     from zorba_ray.commands.front import conduct
-    from zorba_ray.commands.signals import stoppable
+    from zorba_ray.commands.signals import Signals, stoppable
     from zorba_ray.report.display import Display
 
-    with stoppable(folder, resume) as signals:
+    with stoppable(Signals(folder, resume)) as signals:
         try:
             ended = conduct(config, folder, resume, backend, Display(config.rounds, config.name), started, signals)
         except KeyboardInterrupt:

@@ -10,7 +10,8 @@ from zorba_ray.runs.folder import refuse_used_folder
 
 
 def run_folder(config: Config) -> Path:
-    """`out`, or runs/NAME-TIME; never one that holds a run already."""
-    folder = Path(config.out) if config.out else Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    refuse_used_folder(folder)
-    return folder
+    """`out`, never one that holds a run already; or runs/NAME-TIME, which gets a number where the name is taken."""
+    if not config.out:
+        return Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    refuse_used_folder(Path(config.out))
+    return Path(config.out)

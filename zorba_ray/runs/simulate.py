@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from zorba_ray.messages import Step
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.rounds.loop import Backend
-from zorba_ray.runs.folder import Claim, claim_folder
+from zorba_ray.runs.folder import Claim, claim_folder, writing_to
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.runs.resume import keep_config
 from zorba_ray.runs.session import Session
@@ -89,8 +88,8 @@ def begin(config: Config, folder: Path, resume: bool, site: Site, claim: Claim |
     anything expensive; of a mistake of the user's, nothing stays in it."""
     claim = claim or claim_folder(config, folder, resume)
     try:
+        base, outline = site.read(config)
         with writing_to(claim.folder):
-            base, outline = site.read(config)
             simulation = Simulation(allocated(config, base, outline, claim.folder if resume else None), claim, site)
             if resume:
                 keep_config(config, claim.folder)
@@ -164,15 +163,3 @@ def simulate(config: Config, folder: Path, site: Site | None = None, resume: boo
         simulation.finish(stopped=str(error))
         raise
     return simulation.finish()
-
-
-@contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """A full disk is the user's to mend: one line. What is in the ledger by then is whole."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {folder}: {error.strerror or error}; the rounds in its ledger are whole. Make room, then "
-            f"go on by --resume {folder}"
-        ) from None
