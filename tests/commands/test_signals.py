@@ -158,8 +158,8 @@ for name in ("first", "second"):
 def test_a_script_goes_on_after_ctrl_c_and_ends_after_sigterm(tmp_path: Path, number: int):
     (tmp_path / "script.py").write_text(SCRIPT)
     shorter = [key for key in TINY if not key.startswith("rounds")]
-    run = Run(str(tmp_path), *shorter, "rounds=150", python=[str(tmp_path / "script.py")])
-    run.wait_for("round 20/150")
+    run = Run(str(tmp_path), *shorter, "rounds=100", python=[str(tmp_path / "script.py")])
+    run.wait_for("round 20/100")
     os.kill(run.process.pid, number)
     status, output = run.end()
     assert "Traceback" not in output and "SIGTERM received" not in output
