@@ -71,7 +71,7 @@ def test_a_resumed_run_is_the_run(name: str, tmp_path: Path) -> None:
 
 def test_a_rewound_ledger_leaves_no_tensors_of_later_rounds(tmp_path: Path) -> None:
     run(prepare(config("fedavg")), tmp_path)
-    truncate_ledger(tmp_path / LEDGER, 1)
+    truncate_ledger(tmp_path / LEDGER, read_ledger(tmp_path / LEDGER), 1)
     assert [path.name for path in (tmp_path / "tensors").iterdir()] == ["round-000000.safetensors"]
 
 

@@ -14,8 +14,10 @@ from ray.exceptions import OutOfMemoryError
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.ledger.snapshot import Snapshot, kept, oldest_round, read_snapshots, write_snapshot
+from zorba_ray.runs import checkpoints
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
+from zorba_ray.runs.replay import replayed_model
 from zorba_ray.runs.simulate import simulate
 from zorba_ray.runtime import launch
 from zorba_ray.runtime.driver import Driver
@@ -42,7 +44,8 @@ def driver_of(folder: Path, resume: bool = False, *overrides: str) -> Driver:
 def rounds(driver: Driver, until: int = 1000) -> None:
     for event in driver.simulation.events:
         if hasattr(event, "loss") and hasattr(event, "lr"):
-            driver.site.keep(event.round + 1, driver.session.ledger.seal)
+            if checkpoints.is_due(driver.config, event.round + 1):
+                checkpoints.keep(driver.config, driver.folder, driver.session.ledger.seal, driver.site.snapshot)
             if event.round + 1 == until:
                 return
 
@@ -150,6 +153,11 @@ def test_the_tensors_of_old_rounds_go_with_the_snapshot_that_makes_them_dispensa
     end(again)
     simulate(load_config(None, [*SMALL, *training]), tmp_path / "whole")
     assert (folder / LEDGER).read_bytes() == (tmp_path / "whole" / LEDGER).read_bytes()
+    late, whole = replayed_model(folder), replayed_model(tmp_path / "whole")
+    assert (late.start, whole.start) == (6, 0) and late.sha256 == whole.sha256
+    assert replayed_model(folder, 5).sha256 == replayed_model(tmp_path / "whole", 5).sha256
+    with pytest.raises(ConfigError, match=r"round-000002.* is missing.*, or replay to round 4 or a later one"):
+        replayed_model(folder, 3)
 
 
 @pytest.mark.ray

@@ -44,19 +44,24 @@ def main(argv: Sequence[str] | None = None, name: str = ALLOCATE.name) -> int:
 
 
 def allocate(command: Command) -> Done:
-    config = load_config(command.config_path, command.overrides, command.more)
-    check_files(config)
-    folder = make_folder(config)
-    signals = Signals(folder, begun=False, go_on=once_more)
+    signals = Signals(Path(), begun=False, go_on=once_more)
     with stoppable(signals):
         try:
-            plan = explain(config, instance_of(config), "--frontier" in command.flags, signals)
+            return solve(command, signals)
         except KeyboardInterrupt:
             print(f"zorba_ray: stopped. {signals.last_words()}", file=sys.stderr)
-            return Done({"folder": folder}, signals.status)
-        finally:
-            with suppress(OSError):  # only an empty one: made in vain
-                folder.rmdir()
+            return Done({"folder": signals.folder}, signals.status)
+
+
+def solve(command: Command, signals: Signals) -> Done:
+    config = load_config(command.config_path, command.overrides, command.more)
+    check_files(config)
+    signals.folder = folder = make_folder(config)
+    try:
+        plan = explain(config, instance_of(config), "--frontier" in command.flags, signals)
+    finally:
+        with suppress(OSError):  # only an empty one: made in vain
+            folder.rmdir()
     return Done({"folder": folder, "plan": plan.to_json()})
 
 

@@ -137,13 +137,13 @@ def process_of(run: str) -> Process:
 
 def state(process: Process) -> dict[str, Any]:
     """How far a run is, from its folder."""
-    from zorba_ray.ledger import read_ledger
+    from zorba_ray.ledger import count_rounds, has_header
     from zorba_ray.runs.folder import LEDGER
     from zorba_ray.runs.summary import FILE, read_summary
 
     folder = Path(process.folder)
     ledger = folder / LEDGER
-    done = len(read_ledger(ledger).entries) if ledger.is_file() and ledger.stat().st_size else 0
+    done = count_rounds(ledger) if has_header(ledger) else 0
     if process.machine != platform.node():
         what = f"on {process.machine}"
     elif process.alive:

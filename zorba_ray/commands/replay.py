@@ -41,12 +41,13 @@ def replay(command: Command) -> Done:
     run, export, adapter = Path(command.config_path), command.flags.get("--export"), command.flags.get("--adapter")
     folders = (Path(folder) if folder else None for folder in (export, adapter))
     made, same = replayed(run, parse_round(command.flags.get("--round")), *folders)
-    print(f"{run}: {made.rounds} rounds replayed, model sha256 {made.sha256}")
+    since = f" from the snapshot of round {made.start} on, for the tensors before it are gone" if made.start else ""
+    print(f"{run}: {made.rounds} rounds replayed{since}, model sha256 {made.sha256}")
     if same:
         print("the same, to the bit, as the model that the run ended with")
     for folder in filter(None, (export, adapter)):
         print(f"written to {folder}")
-    told = {"folder": run, "rounds": made.rounds, "model_sha256": made.sha256, "same": same}
+    told = {"folder": run, "rounds": made.rounds, "start": made.start, "model_sha256": made.sha256, "same": same}
     return Done({**told, "export": export, "adapter": adapter})
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.messages import Vectors
+from zorba_ray.messages import Step, TensorStep, Vectors
 
 FOLDER = "tensors"
 
@@ -71,6 +71,11 @@ def forget_tensors(folder: Path, rounds: int) -> None:
     for path in (folder / FOLDER).glob("round-*.safetensors"):
         if path.name < file_name(rounds):
             path.unlink()
+
+
+def is_gone(step: Step) -> bool:
+    """Whether a step is one of tensors whose file does not lie there."""
+    return isinstance(step, TensorStep) and isinstance(step.held, TensorFile) and not step.held.path.exists()
 
 
 def tensor_bytes(folder: Path) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import has_header, ledger_sha256, read_ledger
+from zorba_ray.ledger import count_rounds, has_header, ledger_sha256
 from zorba_ray.runs.bound import FREE, refuse_another_run
 from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config, write_whole
 from zorba_ray.runs.lock import refuse_held
@@ -37,7 +37,7 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), trusted: bool = 
     refuse_held(folder)
     if has_header(folder / LEDGER):
         refuse_another_run(config, folder)
-        refuse_fewer_rounds(config, len(read_ledger(folder / LEDGER).entries))
+        refuse_fewer_rounds(config, count_rounds(folder / LEDGER))
     else:
         refuse_lost_ledger(folder)
     return config
