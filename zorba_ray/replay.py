@@ -2,7 +2,7 @@
 
 import sys
 
-from zorba_ray.commands.replay import main
+from zorba_ray.commands.door import through
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(through("replay"))

@@ -12,6 +12,7 @@ from typing import Literal
 
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import RUN, Command
+from zorba_ray.commands.signals import Signals, stoppable
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.files import check_files
 from zorba_ray.config.load import to_yaml
@@ -26,6 +27,18 @@ def main(argv: Sequence[str] | None = None, name: str = RUN.name) -> int:
 
 
 def run(command: Command, started: float) -> Done:
+    """The command, to its end or until a signal comes."""
+    begun = command.flags.get("--resume", "")
+    signals = Signals(Path(begun or command.flags.get("--resume-or-start", "")), bool(begun))
+    with stoppable(signals):
+        try:
+            return carry_out(command, started, signals)
+        except KeyboardInterrupt:
+            print(f"zorba_ray: stopped. {signals.last_words()}", file=sys.stderr)
+            return Done({"folder": signals.folder}, signals.status)
+
+
+def carry_out(command: Command, started: float, signals: Signals) -> Done:
     """Everything that can be wrong in the command or the config stops here, before anything starts."""
     config, folder, resume = asked(command)
     if "--print-config" in command.flags:
@@ -49,15 +62,10 @@ def run(command: Command, started: float) -> Done:
             print(f"{folder} is finished: {end.rounds_done} of {end.rounds} rounds; it becomes longer with rounds=…")
             return Done({"folder": folder, **dataclasses.asdict(end)})
     from zorba_ray.commands.front import conduct
-    from zorba_ray.commands.signals import Signals, stoppable
     from zorba_ray.report.display import Display
 
-    with stoppable(Signals(folder, resume)) as signals:
-        try:
-            ended = conduct(config, folder, resume, backend, Display(config.rounds, config.name), started, signals)
-        except KeyboardInterrupt:
-            print(f"zorba_ray: stopped. {signals.last_words()}", file=sys.stderr)
-            return Done({"folder": signals.folder}, signals.status)
+    signals.folder, signals.begun = folder, resume
+    ended = conduct(config, folder, resume, backend, Display(config.rounds, config.name), started, signals)
     status = signals.status if ended.summary.interrupted else 0
     return Done({"folder": ended.folder, **dataclasses.asdict(ended.summary)}, status)
 

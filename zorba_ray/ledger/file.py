@@ -100,8 +100,10 @@ class LedgerWriter:
 
     def close(self) -> None:
         if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+            try:
+                os.fsync(self._file.fileno())
+            finally:
+                self._file.close()
 
     def _write(self, body: dict[str, Any]) -> None:
         text = _text(body)

@@ -48,14 +48,23 @@ def write_tensors(folder: Path, round: int, vectors: Vectors) -> TensorFile:
 
     content = save({f"{block:06d}": np.ascontiguousarray(vectors[block], dtype="<f4") for block in sorted(vectors)})
     path = folder / FOLDER / file_name(round)
+    write_content(path, content)
+    return TensorFile(path, hashlib.sha256(content).hexdigest())
+
+
+def write_content(path: Path, content: bytes) -> None:
+    """The whole file or nothing of it, in a folder that is made if need be."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return TensorFile(path, hashlib.sha256(content).hexdigest())
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def remove_tensors(folder: Path, rounds: int) -> None:

@@ -120,10 +120,8 @@ def claim_new(config: Config, wanted: Path) -> Claim:
 def claim_again(folder: Path) -> Claim:
     """Lock the folder of a run that is to go on."""
     refuse_no_run(folder)
-    try:
+    with writing_to(folder):
         return Claim(folder, Lock(folder))
-    except OSError as error:
-        raise cannot_write(folder, error) from None
 
 
 def plan_files(folder: Path) -> list[Path]:

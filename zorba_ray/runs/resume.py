@@ -12,7 +12,7 @@ from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import count_rounds, has_header, ledger_sha256
 from zorba_ray.runs.bound import FREE, refuse_another_run
-from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config, write_whole
+from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config, write_whole, writing_to
 from zorba_ray.runs.lock import refuse_held
 from zorba_ray.runs.rewind import refuse_fewer_rounds, refuse_lost_ledger
 from zorba_ray.runs.summary import FILE as SUMMARY
@@ -34,7 +34,8 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), trusted: bool = 
     stored, config = stored_config(folder), stored_config(folder, overrides)
     check_rounds(stored, config, folder)
     refuse_untrusted(config, folder, trusted)
-    refuse_held(folder)
+    with writing_to(folder):
+        refuse_held(folder)
     if has_header(folder / LEDGER):
         refuse_another_run(config, folder)
         refuse_fewer_rounds(config, count_rounds(folder / LEDGER))

@@ -197,9 +197,11 @@ class Session:
         """Put what there is on disk, and let go of the folder."""
         try:
             self.writer.flush()
-            self.ledger.close()
         finally:
-            self.claim.release()
+            try:
+                self.ledger.close()
+            finally:
+                self.claim.release()
 
     def finish(
         self,
