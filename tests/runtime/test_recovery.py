@@ -14,11 +14,13 @@ from ray.exceptions import OutOfMemoryError
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.ledger.snapshot import Snapshot, kept, oldest_round, read_snapshots, write_snapshot
+from zorba_ray.rounds import host
 from zorba_ray.runs import checkpoints
+from zorba_ray.runs import simulate as simulation_module
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.replay import replayed_model
-from zorba_ray.runs.simulate import simulate
+from zorba_ray.runs.simulate import Here, begin, simulate
 from zorba_ray.runtime import launch
 from zorba_ray.runtime.driver import Driver
 
@@ -120,6 +122,31 @@ def test_a_resumed_run_begins_at_its_last_snapshot_that_is_sound(
     ], "the other actor takes over what the first came to"
     rounds(again)
     assert end(again) == oracle
+
+
+def test_in_one_process_too_a_resumed_run_begins_at_a_snapshot(
+    tmp_path: Path, oracle: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    config, folder = load_config(None, SMALL), tmp_path / "run"
+    monkeypatch.setattr(simulation_module, "BREATH", 0.0)
+    first = begin(config, folder, False, Here())
+    while first.session.ledger.rounds < 7:
+        first.advance()
+    first.finish(interrupted=True)
+    applied: list[int] = []
+    apply = host.apply_step
+
+    def noted(vectors: Any, header: Any, step: Any) -> None:
+        applied.append(step.round)
+        apply(vectors, header, step)
+
+    monkeypatch.setattr(host, "apply_step", noted)
+    again = begin(config, folder, True, Here())
+    assert applied == [6]
+    while again.advance():
+        pass
+    again.finish()
+    assert (folder / LEDGER).read_bytes() == oracle
 
 
 def test_a_snapshot_of_other_rounds_is_passed_over(tmp_path: Path):
