@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None, name: str = ALLOCATE.name) -> int:
 
 
 def allocate(command: Command) -> Done:
-    signals = Signals(Path(), begun=False, go_on=once_more)
+    signals = Signals(go_on=once_more)
     with stoppable(signals):
         try:
             return solve(command, signals)
@@ -58,7 +58,7 @@ def solve(command: Command, signals: Signals) -> Done:
     check_files(config)
     signals.folder = folder = make_folder(config)
     try:
-        plan = explain(config, instance_of(config), "--frontier" in command.flags, signals)
+        plan = explain(config, instance_of(config), "--frontier" in command.flags, folder, signals)
     finally:
         with suppress(OSError):  # only an empty one: made in vain
             folder.rmdir()
@@ -83,7 +83,7 @@ def instance_of(config: Config) -> Instance:
     return load_problem(config).instance
 
 
-def explain(config: Config, instance: Instance, with_frontier: bool, signals: Signals) -> Plan:
+def explain(config: Config, instance: Instance, with_frontier: bool, folder: Path, signals: Signals) -> Plan:
     """Solve, print, and write to the folder."""
     from zorba_ray.allocation import NAMES, Bound, alternative, describe, make_plan
     from zorba_ray.report.allocation_tables import alternatives_table, blocks_table, bought, classes_table, levels_table
@@ -101,7 +101,7 @@ def explain(config: Config, instance: Instance, with_frontier: bool, signals: Si
     parts.append(alternatives_table([plan, *others]))
     parts += [f"Note: {message}." for message in plan.messages]
     print("\n\n".join(parts))
-    folder, signals.begun = signals.folder, True
+    signals.begun = True
     with writing_to(folder, "the plan is above", "the same command again"):
         write(instance, plan, folder)
         if with_frontier:

@@ -139,7 +139,7 @@ def study(
     from zorba_ray.commands.study import carry_out, conclude, go_on, opened
 
     name, stream = None if study is None else str(study), None if progress else io.StringIO()
-    signals = Signals(Path(), begun=False, go_on=go_on)
+    signals = Signals(go_on=go_on)
     with terminable(signals), opened(name, arguments(keys), resume) as (opened_study, folder):
         signals.folder, signals.begun = folder, True
         carry_out(opened_study, folder, stream)

@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None, name: str = RUN.name) -> int:
 
 def run(command: Command, started: float) -> Done:
     """The command, to its end or until a signal comes."""
-    begun = command.flags.get("--resume", "")
-    signals = Signals(Path(begun or command.flags.get("--resume-or-start", "")), bool(begun))
+    named = command.flags.get("--resume") or command.flags.get("--resume-or-start")
+    signals = Signals(Path(named) if named else None, "--resume" in command.flags)
     with stoppable(signals):
         try:
             return carry_out(command, started, signals)

@@ -28,11 +28,11 @@ def go_on_with_run(folder: Path) -> str:
 
 @dataclass
 class Signals:
-    """The folder, whether there is something in it to go on with, and how (`go_on`), for whatever is said last; and
-    which signals came."""
+    """The folder (None: not known yet), whether there is something in it to go on with, and how (`go_on`), for whatever
+    is said last; and which signals came."""
 
-    folder: Path
-    begun: bool
+    folder: Path | None = None
+    begun: bool = False
     go_on: Callable[[Path], str] = go_on_with_run
     came: list[int] = field(default_factory=list)
 
@@ -46,7 +46,7 @@ class Signals:
         return 128 + (self.came[-1] if self.came else signal.SIGINT)
 
     def last_words(self) -> str:
-        if self.begun or (self.folder / LEDGER).exists():
+        if self.folder is not None and (self.begun or (self.folder / LEDGER).exists()):
             return self.go_on(self.folder)
         return "Nothing was begun."
 

@@ -67,7 +67,7 @@ def sit(name: str | None, overrides: Sequence[str], going_on: str | None) -> Don
     """A sitting of a study, new or not, to its end or until a signal comes."""
     from zorba_ray.commands.signals import Signals, stoppable
 
-    signals = Signals(Path(), begun=False, go_on=go_on)
+    signals = Signals(go_on=go_on)
     with stoppable(signals):
         try:
             with opened(name, overrides, going_on) as (study, folder):

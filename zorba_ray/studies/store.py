@@ -46,7 +46,7 @@ def begun(study: Study) -> Iterator[Path]:
     if study.out:
         refuse_used(wanted)
     folder = make_named(wanted) if study.out else make_alone(wanted)
-    lock = Lock(folder)
+    lock = locked(folder)
     try:
         refuse_used(folder)
         text = yaml.safe_dump(dataclasses.asdict(study), sort_keys=False, allow_unicode=True)
@@ -68,11 +68,16 @@ def begun(study: Study) -> Iterator[Path]:
 def again(folder: Path) -> Iterator[Study]:
     """The study that a folder was begun with, this process's own until it leaves."""
     study = resumed(folder)
-    lock = Lock(folder)
+    lock = locked(folder)
     try:
         yield study
     finally:
         lock.release()
+
+
+def locked(folder: Path) -> Lock:
+    with writing_to(folder, KEPT, study_line(folder)):
+        return Lock(folder)
 
 
 def refuse_used(folder: Path) -> None:
