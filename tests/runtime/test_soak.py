@@ -93,7 +93,7 @@ class Sitting:
 
     def __init__(self, folder: Path, arguments: list[str]):
         self.ledger, self.log = folder / LEDGER, tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.started = time.monotonic()
+        self.started, self.before = time.monotonic(), entries(self.ledger)
         hidden = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")
         env = {name: value for name, value in os.environ.items() if name not in hidden}
         line = [sys.executable, "-m", "zorba_ray.run", *arguments]
@@ -204,7 +204,7 @@ class Soak:
                 self.story.append(f"{sitting.clock}: {strike.number.name} to {hit}, {entries(sitting.ledger)} entries")
             status, output = sitting.end()
             self.story.append(f"{sitting.clock}: status {status}\n{output}")
-            self.judge(hit, number, status, output)
+            self.judge(sitting, hit, number, status, output)
             if status == 0 or self.wrong:
                 return
 
@@ -214,7 +214,7 @@ class Soak:
             return ["--resume", str(self.folder), *self.plan.where]
         return [*self.plan.line, *self.plan.where, "--resume-or-start", str(self.folder)]
 
-    def judge(self, hit: str, number: signal.Signals, status: int, output: str) -> None:
+    def judge(self, sitting: Sitting, hit: str, number: signal.Signals, status: int, output: str) -> None:
         """What a sitting says at its end, by what hit it last."""
         if status == -1000:
             self.wrong.append("it did not end")
@@ -226,8 +226,9 @@ class Soak:
         if status not in expected:
             self.wrong.append(f"status {status} after {number.name} to {hit or 'nobody'}, not {expected}")
         last = (output.strip().splitlines() or [""])[-1]
-        begun = entries(self.folder / LEDGER) >= 0
-        if status != -number and begun and f"--resume {self.folder}" not in last:
+        now = entries(sitting.ledger)
+        nothing = now < 0 or (now == sitting.before and last == "zorba_ray: stopped. Nothing was begun.")
+        if status != -number and not nothing and f"--resume {self.folder}" not in last:
             self.wrong.append(f"the last line does not say how to go on: {last!r}")
 
     def compare(self, whole: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
-from zorba_ray.commands.signals import Signals, stoppable
+from zorba_ray.commands.signals import Signals, in_order
 from zorba_ray.config.files import check_files
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import kind_of
@@ -45,12 +44,7 @@ def main(argv: Sequence[str] | None = None, name: str = ALLOCATE.name) -> int:
 
 def allocate(command: Command) -> Done:
     signals = Signals(go_on=once_more)
-    with stoppable(signals):
-        try:
-            return solve(command, signals)
-        except KeyboardInterrupt:
-            print(f"zorba_ray: stopped. {signals.last_words()}", file=sys.stderr)
-            return Done({"folder": signals.folder}, signals.status)
+    return in_order(signals, lambda: solve(command, signals))
 
 
 def solve(command: Command, signals: Signals) -> Done:

@@ -5,6 +5,7 @@ What a command begins, it ends in order itself (`signals`). Nothing but the stan
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -19,21 +20,29 @@ def script() -> int:
 
 def through(module: str, *arguments: Any) -> int:
     """Exit status of the `main` of a module of this room, which is imported here."""
-    came: list[int] = []
+    heed(leave)
+    main = import_module(f"zorba_ray.commands.{module}").main
+    heed(interrupt)
+    status: int = main(*arguments)
+    heed(signal.SIG_IGN)  # what Python does at its exit is not to be disturbed
+    if status > 128:  # where an import was interrupted, Python might take another status
+        from zorba_ray.commands.signals import end_offspring
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        raise KeyboardInterrupt
-
-    heed(stop)
-    try:
-        status: int = import_module(f"zorba_ray.commands.{module}").main(*arguments)
-        heed(signal.SIG_IGN)  # what Python does at its exit is not to be disturbed
-    except KeyboardInterrupt:
-        heed(signal.SIG_IGN)
-        print("zorba_ray: stopped. Nothing was begun.", file=sys.stderr)
-        status = 128 + (came[-1] if came else signal.SIGINT)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        end_offspring()
+        os._exit(status)
     return status
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """At once: there is nothing to end, and an exception in an import becomes another one."""
+    os.write(2, b"zorba_ray: stopped. Nothing was begun.\n")
+    os._exit(128 + number)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def heed(handler: Any) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from zorba_ray.commands.entry import Done
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.runs.folder import LEDGER, resume_line
 
 GRACE = 10.0  # seconds that a round under way still has after SIGTERM, before it is left
@@ -84,6 +86,21 @@ def stoppable(signals: Signals) -> Iterator[Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def in_order(signals: Signals, work: Callable[[], Done]) -> Done:
+    """What comes of a command, or, where a signal came, the last words and the status that shells expect. An exception
+    that was on its way through an import comes out as any other."""
+    with stoppable(signals):
+        try:
+            return work()
+        except ConfigError:
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            if not signals.came and not isinstance(error, KeyboardInterrupt):
+                raise
+            print(f"zorba_ray: stopped. {signals.last_words()}", file=sys.stderr)
+            return Done({"folder": signals.folder, "interrupted": True}, signals.status)
 
 
 @contextmanager

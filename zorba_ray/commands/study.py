@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import TextIO
 
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
+from zorba_ray.commands.signals import Signals, in_order
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.methods import kind_of
 from zorba_ray.studies.spec import Study, find_study, load_study
@@ -60,23 +60,16 @@ def run(command: Command) -> Done:
         refuse_keys(name, overrides)
         folder = Path(flags["--tables"])
         return tell(folder, *conclude(resumed(folder), folder))
-    return sit(name, overrides, flags.get("--resume"))
-
-
-def sit(name: str | None, overrides: Sequence[str], going_on: str | None) -> Done:
-    """A sitting of a study, new or not, to its end or until a signal comes."""
-    from zorba_ray.commands.signals import Signals, stoppable
-
     signals = Signals(go_on=go_on)
-    with stoppable(signals):
-        try:
-            with opened(name, overrides, going_on) as (study, folder):
-                signals.folder, signals.begun = folder, True
-                carry_out(study, folder)
-                told = conclude(study, folder)
-        except KeyboardInterrupt:
-            print(f"zorba_ray: stopped. {signals.last_words()}", file=sys.stderr)
-            return Done({"folder": signals.folder, "interrupted": True}, signals.status)
+    return in_order(signals, lambda: sit(name, overrides, flags.get("--resume"), signals))
+
+
+def sit(name: str | None, overrides: Sequence[str], going_on: str | None, signals: Signals) -> Done:
+    """A sitting of a study, new or not, to its end."""
+    with opened(name, overrides, going_on) as (study, folder):
+        signals.folder, signals.begun = folder, True
+        carry_out(study, folder)
+        told = conclude(study, folder)
     return tell(folder, *told)
 
 
