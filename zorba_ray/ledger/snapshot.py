@@ -55,6 +55,12 @@ def read_snapshots(folder: Path, seals: Sequence[str]) -> Iterator[Snapshot]:
             continue
 
 
+def remove_torn(folder: Path) -> None:
+    """What a process that died while it wrote a snapshot left."""
+    for path in (folder / FOLDER).glob(".round-*.tmp"):
+        path.unlink()
+
+
 def kept(folder: Path) -> list[Path]:
     """From the oldest to the newest."""
     return sorted((folder / FOLDER).glob("round-*.safetensors"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Ledger, read_ledger, truncate_ledger
+from zorba_ray.ledger.snapshot import remove_torn
 from zorba_ray.records.stream import FOLDER, parts, truncate
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.past import Past, read_past
@@ -44,6 +45,7 @@ def rewind(folder: Path, config: Config) -> Rewound:
     elif damaged:
         notes.append(f"{unread}nothing in it was of use")
     truncate(folder / FOLDER, rounds)
+    remove_torn(folder)
     return Rewound(ledger, past.before(rounds), notes)
 
 
