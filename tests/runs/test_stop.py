@@ -120,7 +120,9 @@ def test_what_may_not_change_on_resume_is_refused(tmp_path: Path) -> None:
     keep_config(now, tmp_path / "run")
     kept = stored_config(tmp_path / "run")
     assert (kept.guard.loss_multiple, kept.checkpoint.every, kept.placement) == (9, 3, "auto"), "where is not kept"
+    (tmp_path / "run" / "lock").write_text("{}")  # of a process that died
     check_same(load_config(None, [*SMALL, "rounds=3", "placement=cohort", "out=x"]), tmp_path / "run")
+    assert not (tmp_path / "run" / "lock").exists()
     with pytest.raises(ConfigError, match=r"was begun with zo\.mu=0\.001, and now it is 0\.01"):
         check_same(load_config(None, [*SMALL, "rounds=2", "zo.mu=0.01"]), tmp_path / "run")
 

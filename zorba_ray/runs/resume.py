@@ -69,7 +69,8 @@ def can_resume(folder: Path) -> bool:
 
 
 def check_same(config: Config, folder: Path) -> None:
-    """A config given for a run that was begun must be that run's, but for what --resume may change."""
+    """A config given for a run that was begun must be that run's, but for what --resume may change; and nobody else
+    goes on with it now."""
     stored = stored_config(folder)
     before, now = dict(flat(stored)), dict(flat(config))
     for name in (*before, *now):
@@ -79,6 +80,8 @@ def check_same(config: Config, folder: Path) -> None:
                 f"run; give it a folder of its own"
             )
     check_rounds(stored, config, folder)
+    with writing_to(folder):
+        refuse_held(folder)
 
 
 def flat(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
