@@ -11,10 +11,24 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zorba_ray.commands.api import allocate, load_config, open_run, replay, run, study
+    from zorba_ray.commands.api import (
+        allocate,
+        audit,
+        diff,
+        evaluate,
+        load_config,
+        open_run,
+        replay,
+        run,
+        study,
+        verify,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "allocate", "load_config", "open_run", "replay", "run", "study"]
+__all__ = [
+    "__version__", "allocate", "audit", "diff", "evaluate", "load_config", "open_run", "replay", "run", "study",
+    "verify",
+]  # fmt: skip
 
 
 class _Package(ModuleType):

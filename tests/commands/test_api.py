@@ -46,6 +46,14 @@ def test_the_model_is_replayed(result: Result) -> None:
     assert not np.array_equal(first.numpy(), last.numpy())
 
 
+def test_the_ledgers_tools_answer_with_objects(result: Result) -> None:
+    assert zorba_ray.verify(result).whole and zorba_ray.audit(result, client=1, round=2).same
+    assert zorba_ray.diff(result, result.folder).alike
+    found = zorba_ray.evaluate(result, rounds="best", evaluation={"examples": 8})
+    assert found.examples == 8 and found.rounds == zorba_ray.replay(result, "best").rounds
+    assert zorba_ray.replay(result, client=0).rounds == 2, "the last step comes with its next download"
+
+
 def test_a_run_is_found_by_its_name(result: Result, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine").symlink_to(result.folder)

@@ -16,10 +16,10 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import OLD_NAMES, all_keys, find
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import BudgetClass, Config
+from zorba_ray.config.shipped import CONFIGS
 from zorba_ray.methods import kind_of
 from zorba_ray.runs.config import checked, load_config
 
-CONFIGS = load.CHECKOUT
 KIND = kind_of("")
 LEAVES = [key for key in all_keys(KIND) if not key.is_section and "i" not in key.path]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda text: text != "???")

@@ -1,11 +1,14 @@
-"""Ledgers are, to the bit, those that were kept. Renewing them on purpose: `kept_ledgers.py`."""
+"""Ledgers are, to the bit, those that were kept, and folders whole. Renewing them on purpose: `kept_ledgers.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from kept_ledgers import Case, Ran, kept, run
+from kept_ledgers import Case, kept, run
+
+from zorba_ray.report.ledger_words import verified_lines
+from zorba_ray.runs.verify import verify
 
 PRESETS = Path(__file__).resolve().parents[2] / "configs" / "methods"
 OTHER, CASES = kept()
@@ -29,21 +32,24 @@ def case_of(name: str) -> Case:
     return CASES[name]
 
 
-def check(name: str, found: Ran) -> None:
+def check(name: str, folder: Path) -> None:
+    found = run(case_of(name), folder)
     assert found.sha256 == CASES[name].sha256, f"the ledger of {name} is another than the one that was kept"
     for what, beginning in WANTED.items():
         assert getattr(found, what) > 0 or not name.startswith(beginning), f"{name} is to have {what} reports"
+    verified = verify(folder)
+    assert verified.whole, "\n".join(verified_lines(verified))
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=LONG * (n not in FAST)) for n in HERE])
 def test_the_ledger_is_the_one_that_was_kept(name: str, tmp_path: Path) -> None:
-    check(name, run(case_of(name), tmp_path / "run"))
+    check(name, tmp_path / "run")
 
 
 @pytest.mark.ray
 @pytest.mark.parametrize("name", ON_RAY)
 def test_on_ray_too_the_ledger_is_the_one_that_was_kept(local_ray: None, name: str, tmp_path: Path) -> None:
-    check(name, run(case_of(name), tmp_path / "run"))
+    check(name, tmp_path / "run")
 
 
 def test_what_was_kept_tells_cases_apart_and_placements_not() -> None:

@@ -266,3 +266,65 @@ def test_a_step_travels_with_its_tensors(tmp_path: Path) -> None:
     there = pickle.loads(pickle.dumps(step))
     (tmp_path / "tensors" / "round-000003.safetensors").unlink()
     assert there.vectors[1].tolist() == vectors[1].tolist() and there.moved().tolist() == [False, True]
+
+
+def gradients_of(model: BlockModel, batch: Batch, checkpointing: bool = False) -> list[torch.Tensor]:
+    """Of each block, in the order of its vector."""
+    with gradients(model, EVERYTHING):
+        plain_loss(model, batch, checkpointing).backward()  # type: ignore[no-untyped-call]
+        return [torch.cat([
+            (torch.zeros_like(p) if p.grad is None else p.grad).float().flatten() for p in block.parameters
+        ]) for block in model.blocks]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["opt", "llama", "gpt2", "bert"])
+@pytest.mark.parametrize("keys", [{}, {"trainable": "lora", "frozen": "nf4"}])
+def test_gradients_in_few_bits_are_those_of_float32_to_rounding(family: str, keys: dict[str, object]) -> None:
+    whole, few = (block_model(family, with_keys(precision=precision, **keys)) for precision in ("float32", "bfloat16"))
+    for model in (whole, few):
+        for block in model.blocks:  # adapters that begin at zero would have half of their gradients zero
+            block.vector.add_(0.05 * torch.randn(block.size, generator=torch.Generator().manual_seed(block.index)))
+    batch = make_batch(6, 12)
+    before = [block.vector.clone() for block in few.blocks]
+    for exact, rounded in zip(gradients_of(whole, batch), gradients_of(few, batch), strict=True):
+        assert float((exact - rounded).norm()) < 0.1 * float(exact.norm())
+        assert not torch.equal(exact, rounded)
+    assert all(torch.equal(block.vector, kept) for block, kept in zip(few.blocks, before, strict=True))
+    assert {p.dtype for block in few.blocks for p in block.parameters} == {torch.float32}, "the base is back"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["opt", "llama", "bert"])
+def test_checkpointing_gives_the_same_gradients(family: str, precision: str) -> None:
+    model, batch = block_model(family, with_keys(precision=precision)), make_batch()
+    for plain, again in zip(gradients_of(model, batch), gradients_of(model, batch, True), strict=True):
+        assert torch.equal(plain, again)
+
+
+def test_training_in_few_bits_moves_float32_numbers() -> None:
+    """A step far below what bfloat16 resolves is made all the same, the same from first-order runs with and without
+    checkpointing, and the model is left as it was."""
+    model, batches = block_model("opt", with_keys(precision="bfloat16")), [make_batch(seed=k) for k in range(2)]
+    before = [block.vector.clone() for block in model.blocks]
+    plain, again = (
+        train_locally(model, plan_with(LocalOptions(checkpointing=on), lr=1e-6), EVERYTHING, batches)
+        for on in (False, True)
+    )
+    for block, kept, a, b in zip(model.blocks, before, plain.vectors, again.vectors, strict=True):
+        assert a is not None and b is not None and torch.equal(block.vector, kept)
+        np.testing.assert_array_equal(a, b)
+        assert 0 < np.abs(a).max() <= 2.2e-6 and (a != 0).mean() > 0.8
+    assert plain.loss == again.loss and plain.flops == again.flops
+    assert plain.backward_flops < again.backward_flops < plain.backward_flops + plain.flops
+
+
+@pytest.mark.parametrize("row", [[1, 1, 1], [0, 0, 1]])
+def test_what_checkpointing_computes_again_is_counted(row: list[int]) -> None:
+    model, batch = block_model("llama", with_keys(precision="bfloat16")), make_batch(5, 11)
+    active = np.array(row, dtype=np.bool_)
+    with gradients(model, active):
+        loss = plain_loss(model, batch, checkpointing=True)
+        with FlopCounterMode(display=False, custom_mapping=MORE) as counter:
+            loss.backward()
+    assert backward_flops(model, active, 5, 11, checkpointing=True) == counter.get_total_flops()
+    assert counter.get_total_flops() > backward_flops(model, active, 5, 11)

@@ -69,6 +69,15 @@ def test_a_resumed_run_is_the_run(name: str, tmp_path: Path) -> None:
     assert replayed_model(tmp_path / "whole", 1).sha256 == replayed_model(tmp_path / "parts", 1).sha256 != sha
 
 
+@pytest.mark.slow  # oneDNN compiles every shape anew
+def test_a_run_in_few_bits_is_replayed_from_float32_tensors(tmp_path: Path) -> None:
+    keys = ("model.precision=bfloat16", "fedavg.checkpointing=true", "rounds=1", "clients.count=2")
+    run(prepare(config("fedavg", *keys)), tmp_path)
+    summary = read_summary(tmp_path)
+    assert summary.model_sha256 == replayed_model(tmp_path).sha256 != replayed_model(tmp_path, 0).sha256
+    assert not [note for note in summary.notes if "scalars" in note], "nobody sends any"
+
+
 def test_a_rewound_ledger_leaves_no_tensors_of_later_rounds(tmp_path: Path) -> None:
     run(prepare(config("fedavg")), tmp_path)
     truncate_ledger(tmp_path / LEDGER, read_ledger(tmp_path / LEDGER), 1)
@@ -133,7 +142,7 @@ def test_a_preset_holds_only_keys_of_its_method_and_trains(stem: str, tmp_path: 
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        (("model.precision=bfloat16",), "model.precision"),
+        (("model.precision=float16",), "model.precision"),
         (("model.frozen=nf4",), "model.frozen"),
         (("step.aggregate=median",), "step.aggregate"),
         (("fedavg.betas=[0.9]",), "fedavg.betas"),

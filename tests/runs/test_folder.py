@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from runs.toy_runs import ESTIMATED, Toy, config_of, open_run, outcome, run
 
+from zorba_ray.commands.replay import main as replay_command
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import file
+from zorba_ray.methods import registry
 from zorba_ray.records import stream
 from zorba_ray.records.schema import RoundRecord
 from zorba_ray.records.stream import FOLDER, parts
@@ -176,13 +178,17 @@ def test_an_edited_binding_is_refused(copy: Path) -> None:
 
 def test_a_users_method_is_kept_bound_and_asked_for(tmp_path: Path) -> None:
     own, place = tmp_path / "mine.py", tmp_path / "run"
-    own.write_text("# as zorba\n")
+    own.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
     mine = f"method_file={own}"
     run(place, mine, "rounds=2")
     assert (place / bound.METHOD_FILE).read_text() == own.read_text()
+    (tmp_path / "ran").unlink()
+    registry._read.clear()  # as in another process
     with pytest.raises(ConfigError, match=r"method_file=.*mine\.py; look at it, then say --trust-code") as caught:
         resumed_config(place)
     one_line(caught)
+    assert replay_command([str(place), "--verify"]) == 2 and not (tmp_path / "ran").exists(), "nothing of it has run"
+    assert replay_command([str(place), "--verify", "--trust-code"]) in (0, 1) and (tmp_path / "ran").exists()
     assert resumed_config(place, trusted=True).method_file == str(own)
     own.write_text("# not as zorba\n")
     with pytest.raises(ConfigError, match=r"mine\.py is not the one that the run was begun with"):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import CHECKOUT
+from zorba_ray.config.shipped import CONFIGS
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.runs.config import load_config
 from zorba_ray.studies.cells import cells, final_runs, size_of, sweep_runs, write
@@ -93,7 +93,7 @@ def test_writing_a_number_changes_only_that_number(value: float) -> None:
     assert dataclasses.replace(changed, step=DEFAULT.step) == DEFAULT == before
 
 
-@pytest.mark.parametrize("path", sorted((CHECKOUT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((CONFIGS / "studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_studies_that_come_with_us_can_be_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZORBA_RAY_SHARED", "/anywhere")
     study = load_study(path)

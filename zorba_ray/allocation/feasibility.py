@@ -19,7 +19,8 @@ def check(instance: Instance) -> None:
             small = exactly(instance.class_budgets[k])
             raise ConfigError(
                 f"budget {small} of class {instance.class_names[k]!r} ({len(members)} clients) does not hold the model "
-                f"even without an active block: raise it to {exactly(vram.least)}, or make it smaller "
+                f"even without an active block: raise it to {exactly(vram.least)} (to tune a block, to "
+                f"{exactly(vram.alone().min())}), or make it smaller "
                 "(model.frozen=offload, smaller batch, lower precision)"
             )
     for block, need in enumerate(vram.alone()):

@@ -52,11 +52,16 @@ def solve(command: Command, signals: Signals) -> Done:
     check_files(config)
     signals.folder = folder = make_folder(config)
     try:
-        plan = explain(config, instance_of(config), "--frontier" in command.flags, folder, signals)
+        from zorba_ray.runs.prepare import load_problem
+
+        problem = load_problem(config, asked=True)
+        for note in problem.notes:
+            print(f"Note: {note}.")
+        plan = explain(config, problem.instance, "--frontier" in command.flags, folder, signals)
     finally:
         with suppress(OSError):  # only an empty one: made in vain
             folder.rmdir()
-    return Done({"folder": folder, "plan": plan.to_json()})
+    return Done({"folder": folder, "plan": plan.to_json(), "notes": problem.notes})
 
 
 def make_folder(config: Config) -> Path:
@@ -68,13 +73,6 @@ def make_folder(config: Config) -> Path:
 
 def once_more(folder: Path) -> str:
     return f"What is in {folder} may not be all; give the same line again."
-
-
-def instance_of(config: Config) -> Instance:
-    """The allocation problem that a run with this config would solve."""
-    from zorba_ray.runs.prepare import load_problem
-
-    return load_problem(config).instance
 
 
 def explain(config: Config, instance: Instance, with_frontier: bool, folder: Path, signals: Signals) -> Plan:

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 
     from zorba_ray.allocation import Plan
     from zorba_ray.commands.front import BackendName
-    from zorba_ray.runs.replay import Replayed
+    from zorba_ray.runs.audit import Audit
+    from zorba_ray.runs.difference import Difference
+    from zorba_ray.runs.evaluate import Evaluation
+    from zorba_ray.runs.replay import Replayed, Rounds
     from zorba_ray.runs.result import Result
+    from zorba_ray.runs.verify import Verified
 
-__all__ = ["StudyResult", "allocate", "load_config", "open_run", "replay", "run", "study"]
+__all__ = [
+    "StudyResult", "allocate", "audit", "diff", "evaluate", "load_config", "open_run", "replay", "run", "study",
+    "verify",
+]  # fmt: skip
 
 
 def load_config(*configs: str | Path | Config, **keys: Any) -> Config:
@@ -90,8 +97,7 @@ def open_run(run: str | Path) -> Result:
     """A run that has ended, from its folder or from the folder's name below `runs/`."""
     from zorba_ray.runs.result import Result
 
-    folder = Path(run)
-    return Result(folder if folder.exists() else Path("runs") / folder)
+    return Result(folder_of(run))
 
 
 def allocate(*configs: str | Path | Config, **keys: Any) -> Plan:
@@ -101,16 +107,58 @@ def allocate(*configs: str | Path | Config, **keys: Any) -> Plan:
     from zorba_ray.runs.prepare import load_problem
 
     config = load_config(*configs, **keys)
-    return make_plan(load_problem(config).instance, config.allocation, config.seed)
+    return make_plan(load_problem(config, asked=True).instance, config.allocation, config.seed)
 
 
-def replay(run: str | Path | Result, rounds: int | None = None, export: str | Path | None = None) -> Replayed:
-    """The model of a run after `rounds` rounds (all of them), bit for bit, checked against the run's summary.
-    `export`: a new folder that `transformers` opens with `from_pretrained`."""
+def replay(
+    run: str | Path | Result,
+    rounds: Rounds = None,
+    export: str | Path | None = None,
+    client: int | None = None,
+) -> Replayed:
+    """The model of a run after `rounds` rounds (all of them, or `"best"`: after the best evaluated one), bit for bit,
+    checked against the run's summary. `export`: a new folder that `transformers` opens with `from_pretrained`.
+    `client`: as this one has it then, with the rounds that it has downloaded."""
     from zorba_ray.commands.replay import replayed
 
-    folder = run if isinstance(run, str | Path) else run.folder
-    return replayed(open_run(folder).folder, rounds, Path(export) if export is not None else None)[0]
+    return replayed(folder_of(run), rounds, Path(export) if export is not None else None, client=client)[0]
+
+
+def verify(run: str | Path | Result) -> Verified:
+    """Walk through a run's folder: seals, tensors, records, every round made again from its recorded scalars, totals.
+    Nothing is trained or loaded."""
+    from zorba_ray.runs.verify import verify
+
+    return verify(folder_of(run))
+
+
+def audit(run: str | Path | Result, client: int, round: int) -> Audit:
+    """Let a client do its part of a round again, and compare with what was recorded of it, to the bit."""
+    from zorba_ray.runs.audit import audit
+
+    return audit(folder_of(run), client, round)
+
+
+def diff(run: str | Path | Result, other: str | Path | Result) -> Difference:
+    """Where two runs part: round, block, direction, coefficient, and what was recorded that may be why."""
+    from zorba_ray.runs.difference import difference
+
+    return difference(folder_of(run), folder_of(other))
+
+
+def evaluate(run: str | Path | Result, rounds: Rounds = None, **keys: Any) -> Evaluation:
+    """The model of a run after `rounds` rounds on its own test data, or on what `keys` say (`task`, `evaluation`):
+    `evaluate(run, task={"name": "files", "train": "a.tsv", "test": "b.tsv"})`."""
+    from zorba_ray.runs.evaluate import evaluate
+
+    return evaluate(folder_of(run), rounds, arguments(keys))
+
+
+def folder_of(run: str | Path | Result) -> Path:
+    """Of a run by its folder, or by the folder's name below `runs/`."""
+    if not isinstance(run, str | Path):
+        return run.folder
+    return Path(run) if Path(run).exists() else Path("runs") / run
 
 
 @dataclass(frozen=True)

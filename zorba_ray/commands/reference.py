@@ -28,13 +28,22 @@ A key of a run is a keyword, a section a mapping; `zorba-ray run --help` lists a
 """
 
 
+FUNCTIONS = (
+    "run", "open_run", "load_config", "allocate", "study", "replay", "verify", "audit", "diff", "evaluate",
+)  # fmt: skip
+
+
 def page() -> str:
+    from zorba_ray.runs.audit import Audit
+    from zorba_ray.runs.difference import Difference
+    from zorba_ray.runs.evaluate import Evaluation
     from zorba_ray.runs.replay import Replayed
     from zorba_ray.runs.result import Result
+    from zorba_ray.runs.verify import Verified
 
-    functions = [getattr(api, name) for name in ("run", "open_run", "load_config", "allocate", "replay", "study")]
+    functions = [getattr(api, name) for name in FUNCTIONS]
     parts = [HEAD, "## Functions\n", *(entry("### ", each) for each in functions), "## What they return\n"]
-    for kind in (Result, api.StudyResult, Replayed):
+    for kind in (Result, api.StudyResult, Replayed, Verified, Audit, Difference, Evaluation):
         parts.append(f"### {kind.__name__}\n\n{inspect.getdoc(kind)}\n")
         parts += [entry("#### ", member, name) for name, member in members(kind)]
     return "\n".join(parts)

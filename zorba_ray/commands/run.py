@@ -13,7 +13,7 @@ from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import RUN, Command
 from zorba_ray.commands.signals import Signals, in_order
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.files import check_files
+from zorba_ray.config.files import check_complete, check_files
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
 from zorba_ray.runs.config import load_config
@@ -44,6 +44,8 @@ def carry_out(command: Command, started: float, signals: Signals) -> Done:
         from zorba_ray.commands.dry_run import dry_run
 
         return dry_run(config, backend)
+    if config.runtime.address == "local":
+        check_complete(config.model)
     if "--detach" in command.flags:
         from zorba_ray.commands.detached import detach
 

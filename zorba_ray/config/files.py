@@ -1,6 +1,7 @@
 """What this machine's own files tell before anything starts: data that is not there, a broken model, its blocks.
 
-Only where Ray is started here: on a cluster the files lie where its actors look for them.
+Only where Ray is started here: on a cluster the files lie where its actors look for them. Whoever only asks (what would
+this take?) needs no weights and no tokenizer; a run does.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import Config
+from zorba_ray.config.published import PUBLISHED
+from zorba_ray.config.schema import Config, ModelConfig
 
 EMBEDDED = Path(__file__).parent.parent / "playground" / "model"
 FORMATS = (".tsv", ".csv", ".jsonl", ".parquet", ".txt")  # of data, each also with .gz
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")  # as config.json calls them
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model",
+              "sentencepiece.bpe.model", "spm.model")  # fmt: skip
 PER_BLOCK = ("coverage_per_block", "gradient", "batch_variance", "client_variance", "smoothness")
 
 
@@ -38,9 +42,33 @@ def check_files(config: Config) -> None:
     trace = config.participation.trace
     if config.participation.availability == "trace" and not Path(trace).is_file():
         raise ConfigError(f"participation.trace: there is no file {trace}")
-    facts = model_facts(config.model.path)
+    facts = facts_of(PUBLISHED[config.model.config]) if config.model.config else model_facts(config.model.path)
     if facts is not None:
         check_blocks(config, facts)
+
+
+def check_complete(model: ModelConfig) -> None:
+    """ConfigError where a model's folder lacks what a run needs, and asking does not."""
+    folder = Path(model.path).expanduser()
+    if model.path == "embedded" or not folder.is_dir():
+        return
+    missing = [] if has_weights(model) else ["*.safetensors"]
+    if not (model.trust_remote_code or any((folder / each).exists() for each in TOKENIZERS)):
+        missing.append(" or ".join(TOKENIZERS[:3]))
+    if missing:
+        raise ConfigError(f"model.path: {model.path} lacks {' and '.join(missing)}, without which nothing can run; "
+                          f"what a run would take is told without (zorba-ray allocate, run --dry-run)")  # fmt: skip
+
+
+def only_asked(model: ModelConfig) -> bool:
+    """Whether a model's weights say nothing, or are not in the folder where they should be."""
+    return bool(model.config) or (Path(model.path).expanduser().is_dir() and not has_weights(model))
+
+
+def has_weights(model: ModelConfig) -> bool:
+    """Whether a folder here has weights of the model: those of a shape are made up, those on the hub elsewhere."""
+    folder = EMBEDDED if model.path == "embedded" else Path(model.path).expanduser()
+    return not model.config and folder.is_dir() and any(folder.glob("*.safetensors"))
 
 
 def looks_local(source: str) -> bool:
@@ -88,6 +116,10 @@ def model_facts(name: str) -> ModelFacts | None:
         raise ConfigError(f"model.path: config.json of {name} is no object of settings")
     for path in sorted(folder.glob("*.safetensors")):
         check_weights_file(path)
+    return facts_of(told)
+
+
+def facts_of(told: dict[str, Any]) -> ModelFacts:
     inner = told.get("text_config")
     told = told | inner if isinstance(inner, dict) else told
     return ModelFacts(first_number(told, LAYERS), first_number(told, WIDTHS))

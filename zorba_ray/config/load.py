@@ -22,11 +22,11 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import check_choice, children
 from zorba_ray.config.kind import Kind
 from zorba_ray.config.schema import Config
+from zorba_ray.config.shipped import CONFIGS
 from zorba_ray.config.source import Setting, base_of, method_file_of, read_argument, read_yaml
 
-CHECKOUT = Path(__file__).resolve().parents[2] / "configs"
 FOLDERS = "configs/", "configs/methods/"
-METHOD_FOLDERS = (Path("configs") / "methods", CHECKOUT / "methods")
+METHOD_FOLDERS = (Path("configs") / "methods", CONFIGS / "methods")
 
 
 KindOf = Callable[[str], Kind]  # a method file (empty: none) → the kind of config that it makes possible
@@ -79,13 +79,13 @@ def preset_of(kind: Kind, layer: Layer) -> Layer:
 
 
 def find_config(name: str | Path) -> Path:
-    """The file that the user means: a path, or a bare name looked up in ./configs and in the checkout's configs, and in
-    their methods/."""
+    """The file that the user means: a path, or a bare name looked up in ./configs and in those that come with the
+    package, and in their methods/."""
     path = Path(name)
     if path.is_file():
         return path
     bare = path if path.suffix in (".yaml", ".yml") else Path(f"{path}.yaml")
-    folders = [root / inner for inner in ("", "methods") for root in (Path("configs"), CHECKOUT)]
+    folders = [root / inner for inner in ("", "methods") for root in (Path("configs"), CONFIGS)]
     tried = [bare] if path.is_absolute() else [bare, *(folder / bare for folder in folders)]
     for candidate in tried:
         if candidate.is_file():

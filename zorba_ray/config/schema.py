@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from zorba_ray.config.published import PUBLISHED
+
 
 def key(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
     """A config key: its default, its meaning, and the values that it (or each of its entries) may take, if few."""
@@ -137,6 +139,10 @@ class LoraConfig:
 @dataclass
 class ModelConfig:
     path: str = key("embedded", "'embedded', a local folder, or a hub name")
+    config: str = key(
+        "", "instead of `path`, a published shape with random weights drawn by the seed, and with the words of the "
+        f"task's text as tokens: {', '.join(PUBLISHED)}; empty: the model at `path`",
+    )
     revision: str = key("", "hub revision; empty: the default branch")
     trust_remote_code: bool = key(False, "run code that comes with the model; off unless you trust its author")
     precision: str = key(
@@ -155,6 +161,11 @@ class ModelConfig:
         ("resident", "offload", "int8", "nf4"),
     )
     lora: LoraConfig = section(LoraConfig, "adapters, for trainable=lora")
+
+    @property
+    def called(self) -> str:
+        """What names the model."""
+        return self.config or self.path
 
 
 @dataclass

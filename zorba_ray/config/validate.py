@@ -7,6 +7,7 @@ they are at hand.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import re
 import string
@@ -15,6 +16,7 @@ from typing import Any
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.keys import check_choice, children
+from zorba_ray.config.published import PUBLISHED
 from zorba_ray.config.schema import BudgetsConfig, Config, ModelConfig, TaskConfig
 from zorba_ray.config.units import parse_bytes, parse_clients
 
@@ -52,6 +54,7 @@ def ignored(config: Config) -> list[str]:
 
     clients, model = config.clients, config.model
     unused(model.lora != default.model.lora and model.trainable != "lora", "model.lora", "model.trainable is not lora")
+    unused(bool(model.revision) and bool(model.config), "model.revision", "model.config names a shape, not a file")
     unused(bool(model.groups) and model.trainable != "groups", "model.groups", "model.trainable is not groups")
     unused(clients.alpha != default.clients.alpha and clients.partition not in ("dirichlet", "quantity"),
            "clients.alpha", f"clients.partition is {clients.partition}")
@@ -277,6 +280,12 @@ def check_size(size: str, name: str, least: int = 1) -> None:
 
 def check_model(model: ModelConfig) -> None:
     require(bool(model.path), "model.path", model.path, "'embedded', a folder or a hub name")
+    if model.config:
+        close = difflib.get_close_matches(model.config.lower(), PUBLISHED, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        require(model.config in PUBLISHED, "model.config", model.config, f"one of {', '.join(PUBLISHED)}{hint}")
+        require(model.path == "embedded", "model.path", model.path,
+                f"left at 'embedded' while model.config is {model.config!r}: one of the two names the model")
     if model.trainable == "groups":
         require(bool(model.groups), "model.groups", [], "a list of patterns, because model.trainable is groups")
     for i, pattern in enumerate(model.groups):

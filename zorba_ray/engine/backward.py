@@ -1,7 +1,7 @@
 """What training with gradients costs beside its forward: FLOPs of the backward, and bytes that wait for it.
 
-Both are measured on real forwards and backwards of one short example at three lengths. They grow with the examples and
-are polynomials of degree 2 in the tokens, so three lengths tell them for every batch.
+Both are measured on forwards and backwards of one short example at three lengths, real ones of a real model. They grow
+with the examples and are polynomials of degree 2 in the tokens, so three lengths tell them for every batch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zorba_ray.engine.cost import LENGTHS, at_length, blank_batch, counted, polynomial
+from zorba_ray.engine.plain import plain_loss
+from zorba_ray.model.blocks import Block
+from zorba_ray.model.hollow import at_hand, storage_of
 from zorba_ray.model.model import BlockModel
 
 Row = NDArray[np.bool_]
@@ -23,7 +26,9 @@ Row = NDArray[np.bool_]
 
 @contextmanager
 def gradients(model: BlockModel, row: Row) -> Iterator[list[nn.Parameter]]:
-    """The parameters of the active blocks ask for gradients; afterwards they are as they were."""
+    """The parameters of the active blocks ask for gradients; afterwards they are as they were. Of a model that is
+    evaluated in few bits, all blocks show theirs meanwhile (`show_rounded` again where the vectors move)."""
+    show_rounded(model, model.blocks)
     parameters = [p for block in model.blocks if row[block.index] for p in block.parameters]
     before = [parameter.requires_grad for parameter in parameters]
     for parameter in parameters:
@@ -36,16 +41,30 @@ def gradients(model: BlockModel, row: Row) -> Iterator[list[nn.Parameter]]:
             parameter.requires_grad_(asked)
             if not asked:
                 parameter.grad = None
+        if model.precision != torch.float32:
+            for block in model.blocks:
+                block.point(block.base)
 
 
-def backward_flops(model: BlockModel, row: Row, examples: int, tokens: int) -> float:
+def show_rounded(model: BlockModel, blocks: Sequence[Block]) -> None:
+    """Let blocks show their numbers as they are evaluated: copies in few bits, where that is the model's precision."""
+    if model.precision == torch.float32:
+        return
+    for block in blocks:
+        cut, device = block.matrix_size, model.device
+        block.point(block.views(block.vector[:cut].to(device, model.precision), block.vector[cut:].to(device)))
+
+
+def backward_flops(model: BlockModel, row: Row, examples: int, tokens: int, checkpointing: bool = False) -> float:
     """FLOPs of one backward with these blocks active. Down to the first active block it passes through frozen ones too;
-    fused attention computes its scores again, which counts."""
+    fused attention computes its scores again, which counts, as does what checkpointing computes again."""
     if not row.any():
         return 0.0
-    key = row.tobytes()
+    key = row.tobytes() + b"again" * checkpointing
     if key not in model.backward:
-        model.backward[key] = polynomial([np.array([_backward(model, row, length)]) for length in LENGTHS])
+        model.backward[key] = polynomial([
+            np.array([_backward(model, row, length, checkpointing)]) for length in LENGTHS
+        ])  # fmt: skip
     return float(examples * at_length(model.backward[key], tokens)[0])
 
 
@@ -54,13 +73,10 @@ def saved_bytes(model: BlockModel, row: Row, examples: int, tokens: int) -> NDAr
     return examples * at_length(polynomial([_saved(model, row, length) for length in LENGTHS]), tokens)
 
 
-def _backward(model: BlockModel, row: Row, tokens: int) -> float:
+def _backward(model: BlockModel, row: Row, tokens: int, checkpointing: bool) -> float:
     batch = blank_batch(model, 1, tokens)
-    with gradients(model, row) as parameters:
-        hidden, context = model.stem(batch)
-        for index in range(len(model.parts.layers)):
-            hidden = model.layer(index, hidden, context)
-        loss = model.head.answer(hidden, batch)[0]
+    with at_hand(model.module), gradients(model, row) as parameters:
+        loss = plain_loss(model, batch, checkpointing)
         return counted(lambda: torch.autograd.grad(loss, parameters, allow_unused=True))
 
 
@@ -68,7 +84,8 @@ def _saved(model: BlockModel, row: Row, tokens: int) -> NDArray[np.float64]:
     batch = blank_batch(model, 1, tokens)
     waiting = _Saved(model)
     sizes = np.zeros(len(model.stages))
-    with gradients(model, row), torch.autograd.graph.saved_tensors_hooks(waiting.pack, waiting.unpack):
+    hooks = torch.autograd.graph.saved_tensors_hooks(waiting.pack, waiting.unpack)
+    with at_hand(model.module), gradients(model, row), hooks:
         hidden, context = model.stem(batch)
         sizes[0] = waiting.taken()
         for index in range(len(model.parts.layers)):
@@ -84,16 +101,15 @@ class _Saved:
 
     def __init__(self, model: BlockModel):
         own: Sequence[Tensor] = [*model.module.parameters(), *model.module.buffers(), *(b.vector for b in model.blocks)]
-        self._known = {tensor.untyped_storage().data_ptr() for tensor in own}
+        self._known = {storage_of(tensor) for tensor in own}
         self._kept: list[Tensor] = []  # so that no storage is given out again
         self._bytes = 0
 
     def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._known:
-            self._known.add(storage.data_ptr())
+        if storage_of(tensor) not in self._known:
+            self._known.add(storage_of(tensor))
             self._kept.append(tensor.detach())
-            self._bytes += storage.nbytes()
+            self._bytes += tensor.untyped_storage().nbytes()
         return tensor
 
     def unpack(self, tensor: Any) -> Any:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from zorba_ray.model.batch import Batch
+from zorba_ray.model.hollow import HOLLOW
 from zorba_ray.model.linear import Linear
 from zorba_ray.model.model import BlockModel
 
@@ -70,7 +70,7 @@ def count_stages(model: BlockModel, tokens: int) -> list[float]:
     for block in away:  # let them be seen on the device, where a visit would put them
         block.point(model.get_scratch().views[block.index])
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        with HOLLOW, torch.no_grad():
             counts = [counted(stem)]
             counts += [of_layer(index) for index in range(len(model.parts.layers))]
             counts.append(counted(lambda: model.head.answer(kept["hidden"], batch)))

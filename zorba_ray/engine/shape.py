@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Parameter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -19,6 +18,7 @@ from zorba_ray.engine.backward import saved_bytes
 from zorba_ray.engine.cost import blank_batch, kind_of, stage_flops
 from zorba_ray.engine.memory import ModelShape
 from zorba_ray.model.blocks import Block
+from zorba_ray.model.hollow import HOLLOW
 from zorba_ray.model.linear import Storage, linears
 from zorba_ray.model.model import BlockModel
 from zorba_ray.model.quantise import quantised_bytes
@@ -99,7 +99,7 @@ def forward_workspace(model: BlockModel, examples: int, tokens: int) -> int:
     What a kernel takes inside itself does not show here.
     """
     batch = blank_batch(model, examples, tokens)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with HOLLOW, torch.no_grad():
         kept: dict[str, Any] = {}
 
         def stem() -> None:

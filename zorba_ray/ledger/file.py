@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.ledger.tensors import FOLDER, TensorFile, remove_tensors, write_tensors
+from zorba_ray.ledger.tensors import FOLDER, TensorFile, held_as, remove_tensors, write_tensors
 from zorba_ray.messages import BlockInfo, CombinedStep, Header, PrivateStep, SharedStep, Step, TensorStep
 
 FORMAT = 1
@@ -161,6 +161,14 @@ def truncate_ledger(path: Path, read: Ledger, rounds: int) -> Ledger:
     _truncate(path, sum(read.first(rounds).sizes))
     remove_tensors(path.parent, rounds)
     return read.first(rounds)
+
+
+def entry_text(entry: Entry) -> str:
+    """An entry as its line has it, without the seal. Equal texts are equal entries, to the bit; tensors in memory count
+    as the file that they would become."""
+    if isinstance(entry.step, TensorStep) and not isinstance(entry.step.held, TensorFile):
+        entry = replace(entry, step=replace(entry.step, held=held_as(entry.round, entry.step.vectors)))
+    return _text(_entry_to_json(entry))
 
 
 def ledger_sha256(path: Path) -> str:

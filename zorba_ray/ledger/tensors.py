@@ -38,15 +38,25 @@ class TensorFile:
         return {int(name): vector for name, vector in sorted(load(content).items())}
 
 
+def content_of(vectors: Vectors) -> bytes:
+    """The bytes of the file; blocks in their order, so that equal vectors are equal bytes."""
+    from safetensors.numpy import save
+
+    return save({f"{block:06d}": np.ascontiguousarray(vectors[block], dtype="<f4") for block in sorted(vectors)})
+
+
+def held_as(round: int, vectors: Vectors) -> TensorFile:
+    """The name and digest of the file that these vectors would become, which is not written."""
+    return TensorFile(Path(file_name(round)), hashlib.sha256(content_of(vectors)).hexdigest())
+
+
 def file_name(round: int) -> str:
     return f"round-{round:06d}.safetensors"
 
 
 def write_tensors(folder: Path, round: int, vectors: Vectors) -> TensorFile:
     """Whole or not at all, into the folder of the ledger."""
-    from safetensors.numpy import save
-
-    content = save({f"{block:06d}": np.ascontiguousarray(vectors[block], dtype="<f4") for block in sorted(vectors)})
+    content = content_of(vectors)
     path = folder / FOLDER / file_name(round)
     write_content(path, content)
     return TensorFile(path, hashlib.sha256(content).hexdigest())

@@ -66,7 +66,8 @@ def check_scalars(config: Config, method: ZeroOrder) -> None:
 def check_gradients(config: Config) -> None:
     """What goes with zeroth-order methods only."""
     model, because = config.model, f"because method={config.method} trains with gradients"
-    require(model.precision == "float32", "model.precision", model.precision, f"float32, {because}")
+    require(model.precision != "float16", "model.precision", model.precision,
+            f"float32 or bfloat16, {because}: those of float16 vanish")
     require(model.frozen in ("resident", "offload") or model.trainable != "full", "model.frozen", model.frozen,
             f"resident, or model.trainable=lora, {because}: few bits are for weights that nobody trains")
     require(config.step.aggregate in ("mean", "clipped"), "step.aggregate", config.step.aggregate,

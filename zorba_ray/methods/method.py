@@ -105,6 +105,7 @@ class LocalOptions:
     eps: float = key(1e-8, "AdamW's term against division by zero")
     momentum: float = key(0.0, "SGD's momentum")
     weight_decay: float = key(0.0, "weight decay, of matrices; norms and biases have none")
+    checkpointing: bool = key(False, "let a layer keep only its input for the backward, which computes the rest again")
 
 
 @dataclass(frozen=True)

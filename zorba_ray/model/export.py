@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.model.adapters import inject_adapters, is_adapter
 from zorba_ray.model.head import Prototype
 from zorba_ray.model.linear import linears, numbers_of
+from zorba_ray.model.load import model_path
 from zorba_ray.model.model import BlockModel, assemble
 from zorba_ray.model.spec import ModelSpec
 
@@ -61,7 +63,8 @@ def build_model(
 
 def save_folder(model: BlockModel, folder: Path) -> None:
     """Write a folder that `from_pretrained` opens: adapters are added to the weights under them, and a prototype head
-    lies beside it."""
+    lies beside it. Its numbers are float32, also of a model that is evaluated in few bits: those are what was trained.
+    """
     module: Any = model.module
     fetched = {id(p): t for (_, p), (_, t) in zip(module.named_parameters(), numbers_of(module), strict=True)}
     names = dict(module.named_parameters(remove_duplicate=False))
@@ -74,8 +77,12 @@ def save_folder(model: BlockModel, folder: Path) -> None:
     for name, tensor in module.state_dict().items():
         if not is_adapter(name):
             numbers = fetched.get(id(names.get(name)), tensor)
+            numbers = numbers.float() if numbers.is_floating_point() else numbers
             state[name.replace(".base_layer.", ".")] = numbers + added[name] if name in added else numbers.clone()
     module.save_pretrained(folder, state_dict=state)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = json.dumps({**config, "dtype": "float32"}, indent=2, sort_keys=True)  # or it is what few bits there are
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     if model.head.prototype is not None:
         from safetensors.torch import save_file
 
@@ -90,6 +97,8 @@ def save_adapter(model: BlockModel, folder: Path) -> None:
 
     if model.spec.config.trainable != "lora":
         raise ConfigError("--adapter: this run trained no adapters (model.trainable is not lora); use --export alone")
+    if model.spec.config.config:
+        raise ConfigError("--adapter: nothing could open it, for the weights under it are random; use --export")
     tensors = {
         f"base_model.model.{name.replace('.default.', '.')}": parameter.data.clone().contiguous()
         for name, parameter in model.module.named_parameters()
@@ -103,7 +112,7 @@ def save_adapter(model: BlockModel, folder: Path) -> None:
         lora_dropout=0.0,
         target_modules=wrapped,
         fan_in_fan_out=any(each.transposed for each in linears([model.module])),
-        base_model_name_or_path=model.spec.config.path,
+        base_model_name_or_path=model_path(model.spec.config),
         inference_mode=True,
     )
     config.save_pretrained(str(folder))

@@ -52,7 +52,8 @@ class Linear(nn.Linear):
         weight, packed = self.weight, self.packed
         if self.stored is not None:
             if torch.is_grad_enabled() and x.requires_grad:
-                return _Fetched.apply(x, self.stored, self.bias, self.transposed)  # type: ignore[no-untyped-call, no-any-return]
+                out = _Fetched.apply(x, self.stored, self.bias, self.transposed, weight.dtype)  # type: ignore[no-untyped-call]
+                return out.to(weight.dtype) if self.rounded else out.float()  # type: ignore[no-any-return]
             weight = self.stored.matrix(weight.dtype)
         if packed is not None and packed.fits(x):
             out = packed.product(x.to(weight.dtype), weight, self.bias)
@@ -78,7 +79,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool = F
         return out.view(*x.shape[:-1], weight.shape[1])
     if bias is None or not low:
         return F.linear(x, weight, bias)
-    if weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and onednn_takes_float_bias():
+    on_cpu = weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and onednn_takes_float_bias()
+    if on_cpu and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):  # it has no backward
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
     return F.linear(x, weight) + bias
 
@@ -87,17 +89,19 @@ class _Fetched(torch.autograd.Function):
     """A product under autograd whose matrix does not wait for the backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stored: Storage, bias: Tensor | None, transposed: bool) -> Tensor:
-        ctx.stored, ctx.transposed = stored, transposed
-        return product(x, stored.matrix(torch.float32), bias, transposed)
+    def forward(
+        ctx: Any, x: Tensor, stored: Storage, bias: Tensor | None, transposed: bool, precision: torch.dtype
+    ) -> Tensor:
+        ctx.stored, ctx.transposed, ctx.precision, ctx.given = stored, transposed, precision, x.dtype
+        return product(x, stored.matrix(precision), bias, transposed)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        weight = ctx.stored.matrix(torch.float32)
-        back = gradient @ (weight.t() if ctx.transposed else weight)
-        beside = gradient.flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
-        return back, None, beside, None
+        weight = ctx.stored.matrix(ctx.precision)
+        back = gradient.to(ctx.precision) @ (weight.t() if ctx.transposed else weight)
+        beside = gradient.float().flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
+        return back.to(ctx.given), None, beside, None, None
 
 
 def is_conv1d(module: nn.Module) -> bool:

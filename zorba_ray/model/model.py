@@ -18,6 +18,7 @@ from zorba_ray.model.batch import Batch
 from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch, move_block
 from zorba_ray.model.forward import Context, run_layer, run_stem
 from zorba_ray.model.head import Head, Prototype
+from zorba_ray.model.hollow import at_hand, storage_of
 from zorba_ray.model.linear import accept_few_bits, adopt, linears, matrices_of
 from zorba_ray.model.packing import pays
 from zorba_ray.model.prove import prove_head
@@ -99,6 +100,13 @@ def assemble(
     Adapters, if any, are already in the module. Without a `prototype` its vectors are begun from the label sentences.
     Everything goes to `device` but the blocks of the `offloaded` columns.
     """
+    with at_hand(module):
+        return _assemble(module, spec, device, prototype, offloaded)
+
+
+def _assemble(
+    module: nn.Module, spec: ModelSpec, device: torch.device, prototype: Prototype | None, offloaded: Collection[int]
+) -> BlockModel:
     module.eval()
     module.requires_grad_(False)
     config_of(module).use_cache = False
@@ -303,7 +311,7 @@ def _mask_bytes(context: Context, ids: Tensor) -> int:
     """Bytes per example and squared token of what the layers are called with besides the hidden state."""
     count, length = ids.shape
     tensors = {
-        value.data_ptr(): value
+        storage_of(value): value
         for args, kwargs in context.calls
         for value in (*args, *kwargs.values())
         if isinstance(value, Tensor) and value.dim() >= 3 and value.shape[-2:] == (length, length)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zorba_ray.model.hollow import with_numbers
+
 LEAST_SIZE = 1 << 16  # smaller matrices are multiplied sooner than they are packed
 ANY_ROWS = 512  # oneDNN lays out for this many rows; any number may be multiplied
 
@@ -78,15 +80,19 @@ def onednn_takes_float_bias() -> bool:
     """Whether oneDNN adds a float32 bias to a bfloat16 product before rounding; checked once, by its result."""
     global _takes_float_bias
     if _takes_float_bias is None:
-        x, w = torch.eye(4, 32, dtype=torch.bfloat16), torch.full((3, 32), 0.5, dtype=torch.bfloat16)
-        bias = torch.tensor([1.0009765625, 0.0, -0.4990234375])  # the last survives only if it is not rounded first
-        try:
-            out = torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "").float()
-        except (RuntimeError, AttributeError):
-            _takes_float_bias = False
-        else:
-            _takes_float_bias = bool(torch.equal(out, (0.5 + bias).bfloat16().float().expand(4, 3)))
+        with with_numbers():
+            _takes_float_bias = _adds_before_rounding()
     return _takes_float_bias
+
+
+def _adds_before_rounding() -> bool:
+    x, w = torch.eye(4, 32, dtype=torch.bfloat16), torch.full((3, 32), 0.5, dtype=torch.bfloat16)
+    bias = torch.tensor([1.0009765625, 0.0, -0.4990234375])  # the last survives only if it is not rounded first
+    try:
+        out = torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "").float()
+    except (RuntimeError, AttributeError):
+        return False
+    return bool(torch.equal(out, (0.5 + bias).bfloat16().float().expand(4, 3)))
 
 
 _takes_float_bias: bool | None = None

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from zorba_ray.model.hollow import lacks_numbers, with_numbers
+
 Bits = Literal["int8", "nf4"]
 KINDS: tuple[Bits, ...] = ("int8", "nf4")
 
@@ -66,7 +68,10 @@ def quantised_bytes(kind: Bits, shape: tuple[int, ...]) -> int:
 def quantise(weight: Tensor, kind: Bits) -> Quantised:
     """Nearest levels of a float32 matrix [rows, cols]."""
     assert weight.dim() == 2 and weight.dtype == torch.float32, f"{weight.dtype} {tuple(weight.shape)}"
-    codes, magnitude = (_to_int8 if kind == "int8" else _to_nf4)(weight)
+    if lacks_numbers(weight):
+        codes, magnitude = _room(kind, weight)
+    else:
+        codes, magnitude = (_to_int8 if kind == "int8" else _to_nf4)(weight)
     return Quantised(kind, tuple(weight.shape), codes, magnitude, _table(kind, weight.device))
 
 
@@ -89,6 +94,14 @@ def dequantise(few: Quantised, out: Tensor) -> Tensor:
         values.mul_(few.magnitude[groups, None])
         flat[start : start + size] = values.view(-1)[:size]
     return out
+
+
+def _room(kind: Bits, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes and magnitudes of a matrix without numbers."""
+    if kind == "int8":
+        return weight.new_empty(weight.shape, dtype=torch.int8), weight.new_empty(len(weight))
+    count = -(-weight.numel() // NEIGHBOURS)
+    return weight.new_empty(count * NEIGHBOURS // 2, dtype=torch.uint8), weight.new_empty(count)
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,8 +147,9 @@ def _shares(values: Tensor, magnitude: Tensor) -> Tensor:
 @cache
 def _table(kind: Bits, device: torch.device) -> Tensor:
     """Made on the CPU, whose division by a number is exact."""
-    if kind == "int8":
-        return (torch.arange(-127, 128, dtype=torch.float32) / 127).to(device)
-    levels = torch.tensor(NF4, dtype=torch.float32)
-    byte = torch.arange(256)
-    return torch.stack([levels[byte >> 4], levels[byte & 15]], dim=1).to(device)
+    with with_numbers():
+        if kind == "int8":
+            return (torch.arange(-127, 128, dtype=torch.float32) / 127).to(device)
+        levels = torch.tensor(NF4, dtype=torch.float32)
+        byte = torch.arange(256)
+        return torch.stack([levels[byte >> 4], levels[byte & 15]], dim=1).to(device)

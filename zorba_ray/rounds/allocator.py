@@ -99,11 +99,22 @@ class Allocator:
 
     def plan_in(self, round: int) -> Plan:
         """The plan in force."""
-        return self.plans[max(start for start in self.plans if start <= round)]
+        return plan_in(self.plans, round)
 
     def active_in(self, round: int) -> NDArray[np.bool_]:
-        """a [N, L] of a round: the plan itself, or its turn among clients of equal budget where it is rotated."""
-        matrix = self.plan_in(round).matrix
-        if self.config.allocation.rotate:
-            return rotated(matrix, self.instance.class_of, round)
-        return matrix
+        """a [N, L] of a round."""
+        return active_in(self.config, self.plans, self.instance.class_of, round)
+
+
+def plan_in(plans: Mapping[int, Plan], round: int) -> Plan:
+    """Of the plans by the round from which each holds, the one in force."""
+    return plans[max(start for start in plans if start <= round)]
+
+
+def active_in(
+    config: Config, plans: Mapping[int, Plan], class_of: NDArray[np.int64], round: int
+) -> NDArray[np.bool_]:
+    """a [N, L] of a round: the plan itself, or its turn among clients of equal budget (`class_of` [N]) where it is
+    rotated."""
+    matrix = plan_in(plans, round).matrix
+    return rotated(matrix, class_of, round) if config.allocation.rotate else matrix

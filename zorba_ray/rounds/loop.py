@@ -70,7 +70,10 @@ def train(
     evaluated.
     """
     method = method_of(config)
-    memory = memory_of(method, config, ledger)
+    memory = memory_of(method, config)
+    if memory:
+        for entry in read_ledger(ledger.path).entries:
+            memory.add(entry.step)
     plan_of = partial(plan_round, config)
     if is_due(config, ledger.rounds) and ledger.rounds not in evaluated:
         yield evaluated_after(ledger.rounds, backend.evaluate())
@@ -95,13 +98,9 @@ def train(
             yield evaluated_after(t + 1, backend.evaluate())
 
 
-def memory_of(method: Method, config: Config, ledger: LedgerWriter) -> Memory | None:
-    """What the method remembers of the ledger so far; None: it needs none."""
-    memory = method.memory(config) if isinstance(method, ZeroOrder) and method.memory else None
-    if memory:
-        for entry in read_ledger(ledger.path).entries:
-            memory.add(entry.step)
-    return memory
+def memory_of(method: Method, config: Config) -> Memory | None:
+    """Where the method remembers the ledger's steps; None: it needs none."""
+    return method.memory(config) if isinstance(method, ZeroOrder) and method.memory else None
 
 
 def is_due(config: Config, rounds: int) -> bool:

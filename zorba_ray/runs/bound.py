@@ -17,7 +17,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import header_seal
 from zorba_ray.messages import Header
-from zorba_ray.runs.folder import LEDGER, write_whole
+from zorba_ray.runs.folder import LEDGER, stored_config, write_whole
 
 FILE = "bound.json"
 METHOD_FILE = "method_file.py"
@@ -66,6 +66,17 @@ def refuse_another_run(config: Config, folder: Path) -> list[str]:
                 f"decides its ledger. Put it back, or begin a new run"
             )
     return []
+
+
+def begun_with(folder: Path) -> dict[str, Any]:
+    """The keys that count, as they were when the folder's ledger was begun; of a run without a `bound.json` those of
+    its config."""
+    try:
+        return dict(json.loads((folder / FILE).read_text(encoding="utf-8"))["keys"])
+    except FileNotFoundError:
+        return bound_values(stored_config(folder))
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{folder / FILE} is damaged; restore it from a copy") from None
 
 
 def method_text(config: Config, kept: Path | None = None) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zorba_ray.allocation import make_plan
+from zorba_ray.allocation import Budgets, Instance, make_plan
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_clients
 from zorba_ray.ledger import Entry, LedgerWriter
@@ -102,7 +102,7 @@ def estimate(config: Config, prepared: Prepared, actors: int) -> Estimate:
     own = 2 * 4 * sum(sizes)  # what steps change, and the scratch beside it
     from_actor = 350 * 2**20  # torch, transformers and a small model (measured)
     return Estimate(
-        budgets=budget_use(prepared, matrix),
+        budgets=budget_use(outline.budgets, instance, matrix),
         flops=flops * of_typical,
         bytes_up=int(report.upload * client_rounds),
         bytes_down=int(down * (client_rounds if traffic.dense else config.clients.count * config.rounds)),
@@ -112,9 +112,8 @@ def estimate(config: Config, prepared: Prepared, actors: int) -> Estimate:
     )
 
 
-def budget_use(prepared: Prepared, matrix: np.ndarray) -> list[BudgetUse]:
-    budgets = prepared.outline.budgets
-    used = prepared.allocator.instance.vram.of(matrix)
+def budget_use(budgets: Budgets, instance: Instance, matrix: np.ndarray) -> list[BudgetUse]:
+    used = instance.vram.of(matrix)
     found = []
     for number, name in enumerate(budgets.names):
         members = np.flatnonzero(np.asarray(budgets.class_of) == number)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.allocation import Budgets, Instance, client_budgets, instance_from
+from zorba_ray.config.files import check_complete, has_weights
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN
@@ -20,7 +21,7 @@ from zorba_ray.engine.precision import precision_warning, scalar_correlation
 from zorba_ray.engine.shape import model_shape
 from zorba_ray.messages import BlockInfo, Header
 from zorba_ray.methods import has_gradients
-from zorba_ray.model import BlockModel, build_model, export_weights, load_model
+from zorba_ray.model import BlockModel, build_model, export_weights, hollow_model, load_model
 from zorba_ray.model.quantise import few_bits
 from zorba_ray.rounds.host import Host, vectors_sha256
 from zorba_ray.runs.collapse import best_guess
@@ -44,10 +45,10 @@ class Base:
     shards: list[NDArray[np.int64]]
 
 
-def load_base_model(config: Config, task: Task) -> BlockModel:
-    """The model of a run before its first round; the base that the ledger refers to."""
+def load_base_model(config: Config, task: Task, hollow: bool = False) -> BlockModel:
+    """The model of a run before its first round; the base that the ledger refers to. `hollow`: its shape alone."""
     loss: Literal["label_words", "vocabulary"] = "vocabulary" if config.task.loss == "vocabulary" else "label_words"
-    return load_model(config.model, task.head(loss), seed=config.seed)
+    return (hollow_model if hollow else load_model)(config.model, task.head(loss), seed=config.seed)
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,33 @@ class Problem:
     budgets: Budgets
     weights: NDArray[np.float64]  # w [N]
     instance: Instance
+    notes: list[str]  # what of the model is not the model's own
 
 
-def load_problem(config: Config) -> Problem:
-    """Task, model, shards, budgets and the instance that they make."""
+def load_problem(config: Config, asked: bool = False) -> Problem:
+    """Task, model, shards, budgets and the instance that they make. Who only asks needs no weights: the model is then
+    hollow, unless a folder here has them."""
     column, evaluated = config.clients.partition_column, config.evaluation.data
-    task = load_task(config.task, config.model, config.seed, column, evaluated)
+    task = load_task(config.task, config.model, config.seed, column, evaluated, asked)
     task = replace(task, test=evaluation_draw(task.test, config.evaluation.examples, config.seed))
-    model = load_base_model(config, task)
+    model = load_base_model(config, task, hollow=asked and not has_weights(config.model))
     shards = partition(task.train.labels, task.train.groups, config.clients, config.seed)
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
     shape = model_shape(model, config.clients.batch, task.max_tokens, has_gradients(config))
     shape = replace(shape, context=parse_bytes(config.clients.budgets.context))
-    return Problem(task, model, shards, budgets, weights, instance_from(config, shape, budgets, weights))
+    instance = instance_from(config, shape, budgets, weights)
+    return Problem(task, model, shards, budgets, weights, instance, model_notes(config, task))
+
+
+def model_notes(config: Config, task: Task) -> list[str]:
+    """What of the model is made up."""
+    made_up = [f"the weights of {config.model.config} are random"] if config.model.config else []
+    if task.in_words:
+        why = "it has no tokenizer" if config.model.config else f"no tokenizer of {config.model.path} is at hand"
+        made_up.append(f"a token is a word of the task's text, {task.max_tokens} in the longest one: {why}")
+    return made_up
 
 
 def prepare(config: Config, resume: Path | None = None) -> Prepared:
@@ -85,6 +98,7 @@ def prepare(config: Config, resume: Path | None = None) -> Prepared:
 
 def read(config: Config) -> tuple[Base, Outline]:
     """Load model and data: what hosts start from, and what the driver must know of it."""
+    check_complete(config.model)
     problem = load_problem(config)
     task, model = problem.task, problem.model
     header = Header(
@@ -107,14 +121,14 @@ def read(config: Config) -> tuple[Base, Outline]:
             task.train, task.test, problem.shards, config.clients.partition == "natural"
         ),
         guess=best_guess(task),
-        notes=[*precision_notes(base, model), *frozen_notes(base, model)],
+        notes=[*problem.notes, *precision_notes(base, model), *frozen_notes(base, model)],
     )
 
 
 def precision_notes(base: Base, model: BlockModel) -> list[str]:
     """Where weights are evaluated in few bits: how well the scalars of two clients agree with those in float32."""
     config = base.config
-    if config.model.precision == "float32":
+    if config.model.precision == "float32" or has_gradients(config):
         return []
     noise = base.header.noise
     correlation = scalar_correlation(model, first_batches(base), config.zo.mu, noise, config.seed, PRECISION_DIRECTIONS)

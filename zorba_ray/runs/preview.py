@@ -13,7 +13,7 @@ from zorba_ray.messages import add_tallies, slices
 from zorba_ray.runs.collapse import best_guess
 from zorba_ray.runs.prepare import Base, build_host, read
 from zorba_ray.tasks import Task, load_task
-from zorba_ray.tasks.load import open_tokenizer
+from zorba_ray.tasks.load import tokenizer_of
 
 WHOLE = 1 << 30  # tokens: more than any text has
 
@@ -72,7 +72,7 @@ def preview(config: Config, examples: int) -> Preview:
     """Everything that a run reads, and one evaluation. So many examples are shown, the first of each label in turn."""
     base, _ = read(config)
     task = base.task
-    tokenizer: Any = open_tokenizer(config.model)[0]
+    tokenizer: Any = tokenizer_of(config.task, config.model)
     shown = first_of_each(task.train.labels, examples)
     texts = [(tokenizer.decode(task.train[i].tolist()), label_of(task, int(task.train.labels[i]))) for i in shown]
     labels = max(1, len(task.labels))

@@ -17,6 +17,7 @@ from zorba_ray.runs.lock import refuse_held
 from zorba_ray.runs.rewind import refuse_fewer_rounds, refuse_lost_ledger
 from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary
+from zorba_ray.runs.trust import refuse_untrusted
 
 HERE = ("placement", "runtime", "out")  # of what may be given again, that which holds for one sitting
 
@@ -31,9 +32,9 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), trusted: bool = 
                 "a resumed run keeps its config; only more rounds, name, placement, method_file, runtime.*, guard.*, "
                 "stop.* and checkpoint.* may be given with --resume"
             )
+    refuse_untrusted(folder, trusted)
     stored, config = stored_config(folder), stored_config(folder, overrides)
     check_rounds(stored, config, folder)
-    refuse_untrusted(config, folder, trusted)
     with writing_to(folder):
         refuse_held(folder)
     if has_header(folder / LEDGER):
@@ -42,16 +43,6 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), trusted: bool = 
     else:
         refuse_lost_ledger(folder)
     return config
-
-
-def refuse_untrusted(config: Config, folder: Path, trusted: bool) -> None:
-    """Who was handed a folder may not have read its config: code that it names runs only where that was asked for."""
-    code = f"method_file={config.method_file}" if config.method_file else ""
-    code = code or (f"model.trust_remote_code with {config.model.path}" if config.model.trust_remote_code else "")
-    if code and not trusted:
-        raise ConfigError(
-            f"{folder / CONFIG} names code that would run here, {code}; look at it, then say --trust-code"
-        )
 
 
 def finished(config: Config, folder: Path) -> Summary | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from zorba_ray.allocation import Plan
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import LedgerWriter, has_header
-from zorba_ray.messages import Step, TensorStep, nothing_from
+from zorba_ray.messages import Header, Step, TensorStep, nothing_from
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import FOLDER, RecordWriter, read_parts
 from zorba_ray.rounds.allocator import Allocated
@@ -134,28 +134,8 @@ class Session:
         and however often this round is done: their records lie beside their plan."""
         plan, judged = event.plan, event.judged
         clients = probes_before(plan.round, self.folder) + self._client_records(plan.round, judged.fates)
-        scalars = np.concatenate([np.zeros(0), *(report.scalars for report in judged.counted)])
-        record = RoundRecord(
-            round=plan.round,
-            loss=event.loss,
-            lr=plan.lr,
-            participants=len(judged.fates),
-            bytes_up=sum(client.bytes_up for client in clients),
-            bytes_down=sum(client.bytes_down for client in clients),
-            seconds=seconds,
-            step_norm=step_norm(event.step, [block.size for block in self.prepared.outline.header.blocks]),
-            residual=event.step.residual if isinstance(event.step, TensorStep) else None,
-            scalar_mean=moments(scalars)[0],
-            scalar_std=moments(scalars)[1],
-            reported=len(judged.counted),
-            late=judged.count("late"),
-            dropped=judged.count("dropped"),
-            excluded=len(judged.fates) - judged.count("ok", "late", "dropped"),
-            stale=len(judged.arrived),
-            virtual_seconds=judged.now,
-            epsilon=self._accountant.epsilon(plan.round + 1) if self._accountant else None,
-        )
-        return record, clients
+        epsilon = self._accountant.epsilon(plan.round + 1) if self._accountant else None
+        return round_record(event, clients, self.prepared.outline.header, seconds, epsilon), clients
 
     def _client_records(self, round: int, fates: Sequence[Fate]) -> list[ClientRecord]:
         prepared = self.prepared
@@ -247,6 +227,34 @@ class Session:
             return summary
         finally:
             self.close()
+
+
+def round_record(
+    event: RoundDone, clients: Sequence[ClientRecord], header: Header, seconds: float, epsilon: float | None
+) -> RoundRecord:
+    """The record of a round whose `clients`, probes for statistics included, have these."""
+    plan, judged = event.plan, event.judged
+    mean, deviation = moments(np.concatenate([np.zeros(0), *(report.scalars for report in judged.counted)]))
+    return RoundRecord(
+        round=plan.round,
+        loss=event.loss,
+        lr=plan.lr,
+        participants=len(judged.fates),
+        bytes_up=sum(client.bytes_up for client in clients),
+        bytes_down=sum(client.bytes_down for client in clients),
+        seconds=seconds,
+        step_norm=step_norm(event.step, [block.size for block in header.blocks]),
+        residual=event.step.residual if isinstance(event.step, TensorStep) else None,
+        scalar_mean=mean,
+        scalar_std=deviation,
+        reported=len(judged.counted),
+        late=judged.count("late"),
+        dropped=judged.count("dropped"),
+        excluded=len(judged.fates) - judged.count("ok", "late", "dropped"),
+        stale=len(judged.arrived),
+        virtual_seconds=judged.now,
+        epsilon=epsilon,
+    )
 
 
 def describe(plan: Plan) -> list[str]:

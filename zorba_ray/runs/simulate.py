@@ -45,6 +45,7 @@ class Site(Protocol):
 
     kind: str
     threads: int
+    device: str  # cpu or cuda
 
     def read(self, config: Config) -> tuple[Any, Outline]:
         """Model and data: the base, or a reference to it, and what the driver must know of it."""
@@ -158,7 +159,7 @@ class Simulation:
         with writing_to(self.folder):
             return self.session.finish(
                 placement=self.site.kind,
-                environment=environment(self.site.threads),
+                environment=environment(self.site.threads, self.site.device),
                 digest=None if self.failed else self.backend.digest,
                 seconds=time.perf_counter() - self.started if seconds is None else seconds,
                 interrupted=interrupted,

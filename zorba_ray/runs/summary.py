@@ -8,7 +8,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib import metadata
@@ -112,7 +112,7 @@ def summarise(
         rounds_done=rounds.num_rows,
         method=config.method,
         placement=placement,
-        model=config.model.path,
+        model=config.model.called,
         task=config.task.name,
         accuracy_first=accuracies[0] if accuracies else None,
         accuracy_last=accuracies[-1] if accuracies else None,
@@ -161,7 +161,7 @@ def read_summary(run_dir: Path) -> Summary:
         raise ConfigError(f"{path} is not a summary of this version of zorba_ray: {error}") from None
 
 
-def environment(threads: int, gpus: list[str] | None = None) -> dict[str, Any]:
+def environment(threads: int, device: str = "cpu") -> dict[str, Any]:
     """What results may depend on beside config and seed: kind of hardware, library versions, threads of an actor."""
     return {
         "python": platform.python_version(),
@@ -169,9 +169,19 @@ def environment(threads: int, gpus: list[str] | None = None) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
         "threads": threads,
-        "gpus": gpus or [],
+        "device": device,
         "libraries": {name: version for name in LIBRARIES if (version := _installed(name))},
     }
+
+
+def unlike(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """Where two environments differ; an entry that only one of them has tells nothing."""
+    for name in sorted(then.keys() & now.keys()):
+        a, b = then[name], now[name]
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from unlike(a, b)
+        elif a != b and name != "cores":
+            yield f"{name} {a} against {b}"
 
 
 def cpu_model() -> str:

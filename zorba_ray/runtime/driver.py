@@ -52,7 +52,7 @@ class OnRay:
         watch.news.enter("placing the clients")
         self.placement = place(config, [int(budget) for budget in budgets.bytes], watch)
         self.reason = self.placement.reason
-        self.kind, self.threads = self.placement.kind, config.runtime.threads
+        self.kind, self.threads, self.device = self.placement.kind, config.runtime.threads, self.placement.device
         self.pool = Pool.launch(self.placement.slots, self.placement.start, config, watch)
 
     def read(self, config: Config) -> tuple[Any, Outline]:

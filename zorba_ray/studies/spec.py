@@ -25,9 +25,10 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.load import CHECKOUT, escape, put, resolve
+from zorba_ray.config.load import escape, put, resolve
 from zorba_ray.config.schema import key as option
 from zorba_ray.config.schema import section
+from zorba_ray.config.shipped import CONFIGS
 from zorba_ray.config.source import Setting, read_argument, read_yaml, top_node
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.config.validate import require
@@ -106,7 +107,7 @@ def find_study(name: str) -> Path:
     if path.is_file():
         return path
     bare = path if path.suffix in (".yaml", ".yml") else Path(f"{path}.yaml")
-    folders = [Path("configs") / FOLDER, CHECKOUT / FOLDER]
+    folders = [Path("configs") / FOLDER, CONFIGS / FOLDER]
     for folder in folders:
         if (folder / bare).is_file():
             return folder / bare

@@ -59,6 +59,7 @@ class Task:
     tail: int
     train: Examples
     test: Examples
+    in_words: bool = False  # a token is a word of the training text: the model has no tokenizer, or none is at hand
 
     @property
     def max_tokens(self) -> int:

@@ -37,19 +37,30 @@ class Rows:
 
 
 def load_task(
-    config: TaskConfig, model: ModelConfig, seed: int, group_column: str = "", evaluated: str = "test"
+    config: TaskConfig, model: ModelConfig, seed: int, group_column: str = "", evaluated: str = "test",
+    asked: bool = False,
 ) -> Task:
     """The task as this model is asked it; `seed` draws the examples where the config wants fewer than there are.
 
     `group_column` names the natural partition's column; empty: the task's own where it has one. With
-    `evaluated="validation"` the examples set aside from training stand in the place of the test data.
+    `evaluated="validation"` the examples set aside from training stand in the place of the test data. Who only asks,
+    and runs nothing, counts in words where the model's tokenizer is not at hand.
     """
     known = describe(config, group_column)
     (train, test), classes = find_rows(config, known)
+    reader = read_with(model, known, train, asked)
     train, validation = set_aside(train, config.validation_examples)
     train = subsample(train, config.train_examples, seed, 0)
     test = validation if evaluated == "validation" else subsample(test, config.test_examples, seed, 1)
-    return tokenise(config, model, known, classes, train, test)
+    return tokenise(config, model, reader, known, classes, train, test)
+
+
+def tokenizer_of(config: TaskConfig, model: ModelConfig) -> Any:
+    """The tokenizer with which a model reads a task."""
+    if not model.config:
+        return open_tokenizer(model)
+    known = describe(config, "")
+    return read_with(model, known, find_rows(config, known)[0][0]).tokenizer
 
 
 def set_aside(rows: Rows, count: int) -> tuple[Rows, Rows]:
@@ -179,9 +190,10 @@ def subsample(rows: Rows, most: int, seed: int, part: int) -> Rows:
 
 
 def tokenise(
-    config: TaskConfig, model: ModelConfig, known: KnownTask, classes: tuple[str, ...], train: Rows, test: Rows
+    config: TaskConfig, model: ModelConfig, reader: Reader, known: KnownTask, classes: tuple[str, ...], train: Rows,
+    test: Rows,
 ) -> Task:
-    tokenizer, architecture, positions = open_tokenizer(model)
+    tokenizer, architecture, positions = reader.tokenizer, reader.architecture, reader.positions
     kind = kind_of(architecture, bool(classes))
     open_ended = kind in ("words", "language")
     masked = kind == "words" and architecture.endswith("ForMaskedLM")
@@ -207,7 +219,7 @@ def tokenise(
         return pack(encoder.encode(rows.text), rows.labels, groups)
 
     found = (examples(train), examples(test))
-    refuse_unknown(found[0], tokenizer.unk_token_id, model.path)
+    refuse_unknown(found[0], tokenizer.unk_token_id, model.called)
     return Task(
         name=config.name,
         kind=kind,
@@ -218,16 +230,48 @@ def tokenise(
         tail=encoder.tail(),
         train=found[0],
         test=found[1],
+        in_words=reader.in_words,
     )
 
 
-def open_tokenizer(model: ModelConfig) -> tuple[Any, str, int]:
-    """The model folder's tokenizer, its architecture, and the most positions that it has."""
-    from transformers import AutoTokenizer
+@dataclass(frozen=True)
+class Reader:
+    """What of a model decides how texts become tokens."""
 
-    from zorba_ray.model import model_path, open_config
+    tokenizer: Any
+    architecture: str
+    positions: int  # the most that it has
+    in_words: bool  # the tokenizer was made from the task's words
+
+
+def read_with(model: ModelConfig, known: KnownTask, train: Rows, asked: bool = False) -> Reader:
+    """The model's own tokenizer, or one of words where it has none or, of who only asks, none is at hand."""
+    from zorba_ray.model import open_config
+    from zorba_ray.tasks.vocabulary import word_tokenizer
 
     config = open_config(model)
+    architecture = (getattr(config, "architectures", None) or [""])[0]
+    positions = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+    own: Any = None
+    if not model.config:
+        try:
+            own = open_tokenizer(model)
+        except ConfigError:
+            if not asked:
+                raise
+    if own is not None:
+        return Reader(own, architecture, positions, in_words=False)
+    first = [known.prompt, *known.words, *known.sentences]
+    texts = (text for name in known.text for text in train.text[name])
+    return Reader(word_tokenizer(texts, first, config), architecture, positions, in_words=True)
+
+
+def open_tokenizer(model: ModelConfig) -> Any:
+    """The tokenizer that comes with a model."""
+    from transformers import AutoTokenizer
+
+    from zorba_ray.model import model_path
+
     revision = {"revision": model.revision} if model.revision else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -236,8 +280,9 @@ def open_tokenizer(model: ModelConfig) -> tuple[Any, str, int]:
     except (OSError, ValueError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"model.path: cannot open the tokenizer of {model.path!r}: {line}") from None
-    architecture = (getattr(config, "architectures", None) or [""])[0]
-    return tokenizer, architecture, int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up where there are no files
+        raise ConfigError(f"model.path: {model.path!r} has no tokenizer (tokenizer.json or the like)")
+    return tokenizer
 
 
 def kind_of(architecture: str, labelled: bool) -> TaskKind:
