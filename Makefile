@@ -33,7 +33,8 @@ test-slow: $(READY)  ## the slow tests, and those on real data and models (ZORBA
 	@$(MAKE) --no-print-directory -j2 test-here test-on-ray TESTS='$(SLOW)'
 
 test-release: $(READY)  ## before a release: what CI's time does not hold, and the soak at size
-	ZORBA_SOAK=30 $(PYTEST) -m 'release and not gpu'
+	$(PYTEST) -m 'release and not gpu'
+	ZORBA_SOAK=30 $(BIN)/python -m pytest tests/runtime/test_soak.py
 
 test-here:
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m '$(TESTS) and not ray'

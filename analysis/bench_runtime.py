@@ -5,6 +5,7 @@ Parts, each in fresh processes on this machine's cores:
   thousands  the embedded model, 5 rounds with all of 100 and of 10,000 clients: seconds per client-round, memory
   opt125m    100 clients on a model of OPT-125M's shape in cohorts: memory beside the model's own
   start      from the command to the first round's work
+  resume     the same of a run that goes on at round 10,000, with the snapshots that it kept and without
 
 Everything runs through the real driver, client actors, ledger and records. Memory is the sum of the proportional set
 sizes of all processes of the run, Ray's own included, so that a page shared by several counts once.
@@ -32,7 +33,7 @@ import pyarrow.compute as pc
 from zorba_ray.runs.folder import LEDGER
 
 GIB = 2**30
-PARTS = ("overhead", "thousands", "opt125m", "start")
+PARTS = ("overhead", "thousands", "opt125m", "start", "resume")
 
 
 def null_driver() -> type:
@@ -44,7 +45,7 @@ def null_driver() -> type:
     class NullActor(ClientActor):
         """Everything of a client but its forwards: batches are drawn and made, probes listed and counted."""
 
-        def setup(self, base: Any, offloads: bool) -> Any:
+        def setup(self, base: Any, offloads: bool, hidden: int) -> Any:
             import numpy as np
 
             from zorba_ray.engine.evaluate import Outcome
@@ -55,7 +56,7 @@ def null_driver() -> type:
                 return [Outcome(np.ones(len(w.paths)), np.zeros((len(w.paths), 1), np.bool_), visits) for w in works]
 
             host.evaluate = nothing
-            return super().setup(base, offloads)
+            return super().setup(base, offloads, hidden)
 
     class NullComputeDriver(Driver):
         def __init__(self, *arguments: Any):
@@ -179,6 +180,54 @@ def start(repeats: int = 5) -> dict[str, float]:
     return {"seconds_to_first_round": statistics.median(seconds)}
 
 
+def long_run(folder: Path, rounds: int) -> None:
+    """A run of the embedded model whose clients make their scalars up; weights, ledger, records and snapshots are as
+    in any other."""
+    import numpy as np
+
+    from zorba_ray.messages import Report, Tally
+    from zorba_ray.rounds.local import LocalBackend
+    from zorba_ray.runs.config import load_config
+    from zorba_ray.runs.simulate import Here, begin
+
+    draw = np.random.default_rng(0)
+
+    class MadeUp(LocalBackend):
+        def probe(self, plan: Any, active: Any) -> list[Report]:
+            scalars = draw.normal(0, 0.1, (len(active), plan.directions)).astype(np.float32)
+            return [Report(n, scalars[n], 1.0, 8, 24, 1e6, 0.0, upload=4 * plan.directions) for n in plan.participants]
+
+        def evaluate(self) -> Tally:
+            return Tally(4, 8.0, 8, bytes(8))
+
+    keys = [f"rounds={rounds}", "evaluation.every=1000", "evaluation.examples=8", "allocation.plan=cyclic"]
+    simulation = begin(load_config(None, keys), folder, False, Here(backend=MadeUp))
+    while simulation.advance():
+        pass
+    simulation.finish()
+
+
+def resume(rounds: int = 10_000) -> dict[str, float]:
+    """From the command to when the next round begins; by the ledger's last line, as in `start`."""
+    from zorba_ray.ledger.snapshot import FOLDER
+    from zorba_ray.records.stream import table
+
+    seconds = {}
+    with tempfile.TemporaryDirectory() as name:
+        long_run(Path(name) / "long", rounds)
+        for what in ("with", "without"):
+            out = Path(name) / what
+            shutil.copytree(Path(name) / "long", out)
+            if what == "without":
+                shutil.rmtree(out / FOLDER)
+            began = time.time()
+            command = [sys.executable, "-m", "zorba_ray.run", "--resume", str(out), f"rounds={rounds + 1}"]
+            subprocess.run(command, check=True, capture_output=True)
+            last = table(out).filter((pc.field("kind") == "round") & (pc.field("round") == rounds))
+            seconds[what] = (out / LEDGER).stat().st_mtime - last["seconds"][0].as_py() - began
+    return {f"seconds_to_go_on_at_{rounds}_{what}_snapshots": each for what, each in seconds.items()}
+
+
 class Watch:
     """The most memory that this process and everything under it held at once, looked at a few times a second."""
 
@@ -223,7 +272,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     rows: dict[str, float] = {}
     for part in arguments.only:
-        rows |= {"overhead": overhead, "thousands": thousands, "opt125m": opt125m, "start": start}[part]()
+        rows |= dict(zip(PARTS, (overhead, thousands, opt125m, start, resume), strict=True))[part]()
         for name, value in rows.items():
             print(f"{name:<40} {value:10.3f}", flush=True)
     if arguments.json:

@@ -2,7 +2,7 @@
 
 import sys
 
-from zorba_ray.commands.main import main
+from zorba_ray.commands.door import through
 
 if __name__ == "__main__":
-    sys.exit(main(prefix="python -m zorba_ray"))
+    sys.exit(through("main", None, "python -m zorba_ray"))

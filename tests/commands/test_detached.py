@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from zorba_ray.commands import detached
 from zorba_ray.commands.detached import Process, birth, line_of, state
 from zorba_ray.commands.line import parse_command
 from zorba_ray.commands.main import main
@@ -79,6 +81,16 @@ def test_the_line_is_given_again_without_detach(tmp_path: Path) -> None:
     assert line_of(command, tmp_path) == ["my.yaml", "rounds=3", f"out={tmp_path}", "--address=auto"]
     command = parse_command(["--resume", "runs/a", "--local", "--detach"])
     assert line_of(command, tmp_path) == ["--resume=runs/a", "--local"]
+
+
+def test_runs_that_are_detached_in_one_second_have_folders_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(detached.subprocess, "Popen", lambda line, **options: SimpleNamespace(pid=os.getpid()))
+    folders = [told(capsys, "run", "name=twin", "--detach")["folder"] for _ in range(3)]
+    assert len(set(folders)) == 3 and all(Path(folder).is_dir() for folder in folders)
+    assert len(list((tmp_path / "runs").glob("*.process.json"))) == 3
 
 
 def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

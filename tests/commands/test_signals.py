@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -27,8 +28,8 @@ TINY = [
 class Run:
     """The command in a session of its own, as a terminal would start it."""
 
-    def __init__(self, *arguments: str):
-        command = [sys.executable, "-u", "-m", "zorba_ray.run", *arguments]
+    def __init__(self, *arguments: str, python: Sequence[str] = ("-m", "zorba_ray.run")):
+        command = [sys.executable, "-u", *python, *arguments]
         hidden = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")
         env = {name: value for name, value in os.environ.items() if name not in hidden}
         self.process = subprocess.Popen(
@@ -142,3 +143,41 @@ def test_after_sigterm_a_round_that_does_not_end_is_left(tmp_path: Path):
                 actor.kill()
     assert status == 128 + signal.SIGTERM and f"--resume {folder}" in output, output
     assert json.loads((folder / "summary.json").read_text())["interrupted"]
+
+
+SCRIPT = """
+import sys
+from zorba_ray import run
+for name in ("first", "second"):
+    result = run(**dict(argument.split("=") for argument in sys.argv[2:]), out=f"{sys.argv[1]}/{name}")
+    print("came back", name, result.summary.interrupted)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_script_goes_on_after_ctrl_c_and_ends_after_sigterm(tmp_path: Path, number: int):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    shorter = [key for key in TINY if not key.startswith("rounds")]
+    run = Run(str(tmp_path), *shorter, "rounds=100", python=[str(tmp_path / "script.py")])
+    run.wait_for("round 20/100")
+    os.kill(run.process.pid, number)
+    status, output = run.end()
+    assert "Traceback" not in output and "SIGTERM received" not in output
+    assert json.loads((tmp_path / "first" / "summary.json").read_text())["interrupted"]
+    if number == signal.SIGTERM:
+        assert status == 128 + number and f"--resume {tmp_path / 'first'}" in output.splitlines()[-1], output
+        assert not (tmp_path / "second").exists()
+    else:
+        assert status == 0 and output.splitlines()[-1] == "came back second False", output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_allocation_that_is_stopped_leaves_nothing(tmp_path: Path, number: int):
+    folder = tmp_path / "plan"
+    run = Run(f"out={folder}", python=["-m", "zorba_ray.allocate"])
+    while not folder.exists():
+        time.sleep(0.01)
+    os.kill(run.process.pid, number)
+    status, output = run.end()
+    assert status == 128 + number, output
+    assert output == "zorba_ray: stopped. Nothing was begun.\n" and not folder.exists()

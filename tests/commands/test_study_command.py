@@ -112,7 +112,9 @@ def test_the_plan_is_printed_without_running(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_is_finished(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C reaches all processes of a terminal, SIGTERM the one that a scheduler knows."""
     (tmp_path / "small.yaml").write_text(STUDY)
     command = [sys.executable, "-u", "-m", "zorba_ray.study", str(tmp_path / "small.yaml"), f"out={tmp_path / 'out'}"]
     process = subprocess.Popen(
@@ -123,11 +125,12 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     for line in process.stdout:
         lines.append(line)
         if " ok in " in line:
-            os.killpg(process.pid, signal.SIGINT)
+            (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
             break
     rest = process.stdout.read()
-    assert process.wait(60) == 130, "".join(lines) + rest
-    assert f"--resume {tmp_path / 'out'}" in rest and "Traceback" not in rest
+    assert process.wait(60) == 128 + number, "".join(lines) + rest
+    assert f"--resume {tmp_path / 'out'}" in rest.splitlines()[-1] and "Traceback" not in rest
+    assert "SIGTERM received" not in rest and not (tmp_path / "out" / "lock").exists()
     done = outcomes(tmp_path / "out")
     assert 1 <= sum(status == "ok" for _, status in done.values()) < 14
     assert not list((tmp_path / "out").rglob("*.tmp"))

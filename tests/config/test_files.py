@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.files import EMBEDDED, ModelFacts, check_files, looks_local, model_facts
+from zorba_ray.config.files import EMBEDDED, ModelFacts, check_complete, check_files, looks_local, model_facts
 from zorba_ray.runs.config import load_config
 
 FILES = ["task.name=files", "task.text=[text]"]

@@ -128,7 +128,7 @@ def test_truncation_keeps_a_prefix(tmp_path: Path):
     entries = [shared(t) for t in range(5)]
     write(tmp_path / "five", entries)
     write(tmp_path / "two", entries[:2])
-    truncate_ledger(tmp_path / "five", 2)
+    truncate_ledger(tmp_path / "five", read_ledger(tmp_path / "five"), 2)
     assert ledger_sha256(tmp_path / "five") == ledger_sha256(tmp_path / "two")
 
 

@@ -80,7 +80,7 @@ def test_a_run_in_few_bits_is_replayed_from_float32_tensors(tmp_path: Path) -> N
 
 def test_a_rewound_ledger_leaves_no_tensors_of_later_rounds(tmp_path: Path) -> None:
     run(prepare(config("fedavg")), tmp_path)
-    truncate_ledger(tmp_path / LEDGER, 1)
+    truncate_ledger(tmp_path / LEDGER, read_ledger(tmp_path / LEDGER), 1)
     assert [path.name for path in (tmp_path / "tensors").iterdir()] == ["round-000000.safetensors"]
 
 

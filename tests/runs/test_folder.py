@@ -7,6 +7,7 @@ import errno
 import json
 import shutil
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from runs.toy_runs import ESTIMATED, Toy, config_of, open_run, outcome, run
 from zorba_ray.commands.replay import main as replay_command
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
+from zorba_ray.ledger import file
 from zorba_ray.methods import registry
 from zorba_ray.records import stream
 from zorba_ray.records.schema import RoundRecord
@@ -90,7 +92,10 @@ def test_a_clock_that_stands_or_jumps_back_gives_new_names(tmp_path: Path, monke
 
     monkeypatch.setattr(new, "datetime", Clock)
     monkeypatch.chdir(tmp_path)
-    names = [make_folder(config_of(), new.run_folder(config_of())).name for _ in range(4)]
+    names = []
+    for _ in range(4):
+        names.append(make_folder(config_of(), new.run_folder(config_of())).name)
+        (tmp_path / "runs" / names[-1] / LEDGER).touch()
     assert names == [f"run-20260101-0000{end}" for end in ("20", "20-2", "10", "20-3")]
 
 
@@ -242,6 +247,26 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     monkeypatch.undo()
     run(tmp_path / "run", *ESTIMATED, resume=True)
     assert outcome(tmp_path / "run") == outcome(whole)
+
+
+def test_going_on_reads_ledger_and_records_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of ten thousand rounds has much of both. Only the last file may be read again, to be cut."""
+    seen: Counter[str] = Counter()
+
+    def counted(read: Any) -> Any:
+        def reading(path: Path, *rest: Any, **options: Any) -> Any:
+            seen[path.name] += 1
+            return read(path, *rest, **options)
+
+        return reading
+
+    monkeypatch.setattr(file, "_sealed_lines", counted(file._sealed_lines))
+    monkeypatch.setattr(stream.pq, "read_table", counted(stream.pq.read_table))
+    simulation = open_run(copy, *ESTIMATED, "rounds=6", resume=True)
+    names = [LEDGER, *(part.name for part in parts(copy))]
+    assert [seen[name] for name in names[:-1]] == [1] * (len(names) - 1) and seen[names[-1]] <= 2
+    assert next(simulation.events)
+    simulation.finish()
 
 
 def test_a_mistake_found_while_preparing_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

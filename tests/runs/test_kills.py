@@ -155,6 +155,7 @@ def test_a_living_run_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (place / "lock").exists()
     assert main(["--resume", str(place)]) == 0
     assert "is finished: 4 of 4 rounds" in capsys.readouterr().out
+    assert (place / "report.html").is_file(), "which is all that was left to do"
 
 
 def test_a_lock_is_free_once_its_holder_lets_go(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from zorba_ray.records.stream import table
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER, stored_config
 from zorba_ray.runs.past import read_past
-from zorba_ray.runs.resume import check_same, resumed_config
+from zorba_ray.runs.resume import check_same, keep_config, resumed_config
 from zorba_ray.runs.simulate import Here, begin, simulate
 from zorba_ray.runs.stop import Target
 from zorba_ray.runs.summary import Summary
@@ -113,8 +113,16 @@ def test_what_may_not_change_on_resume_is_refused(tmp_path: Path) -> None:
     run(tmp_path / "falling", "rounds=2", "step.schedule=linear")
     with pytest.raises(ConfigError, match="schedule=constant"):
         resumed_config(tmp_path / "falling", ["rounds=3"])
+    with pytest.raises(ConfigError, match="keeps its config"):
+        resumed_config(tmp_path / "run", ["out=elsewhere"])
     assert stored_config(tmp_path / "run").rounds == 2
+    now = resumed_config(tmp_path / "run", ["placement=cohort", "guard.loss_multiple=9", "checkpoint.every=3"])
+    keep_config(now, tmp_path / "run")
+    kept = stored_config(tmp_path / "run")
+    assert (kept.guard.loss_multiple, kept.checkpoint.every, kept.placement) == (9, 3, "auto"), "where is not kept"
+    (tmp_path / "run" / "lock").write_text("{}")  # of a process that died
     check_same(load_config(None, [*SMALL, "rounds=3", "placement=cohort", "out=x"]), tmp_path / "run")
+    assert not (tmp_path / "run" / "lock").exists()
     with pytest.raises(ConfigError, match=r"was begun with zo\.mu=0\.001, and now it is 0\.01"):
         check_same(load_config(None, [*SMALL, "rounds=2", "zo.mu=0.01"]), tmp_path / "run")
 

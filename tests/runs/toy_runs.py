@@ -20,7 +20,7 @@ from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.prepare import read
 from zorba_ray.runs.prepared import Outline, Prepared
-from zorba_ray.runs.simulate import Here, Simulation, begin
+from zorba_ray.runs.simulate import Here, Simulation, Snapshots, begin
 from zorba_ray.runs.summary import Summary, read_summary
 
 TOY = [
@@ -80,8 +80,11 @@ class Toy(Here):
     def read(self, config: Config) -> tuple[Any, Outline]:
         return outline_of()
 
-    def ready(self, prepared: Prepared, steps: Sequence[Step]) -> Pretender:
+    def ready(self, prepared: Prepared, steps: Sequence[Step], snapshots: Snapshots) -> Pretender:
         return Pretender(len(prepared.outline.header.blocks), steps)
+
+    def snapshot(self) -> None:
+        """There are no weights."""
 
 
 @functools.cache

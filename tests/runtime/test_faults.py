@@ -21,8 +21,8 @@ from zorba_ray.ledger import LedgerWriter, read_ledger
 from zorba_ray.messages import Report, RoundPlan, Step
 from zorba_ray.records.stream import table
 from zorba_ray.runs.config import load_config
-from zorba_ray.runs.folder import LEDGER
-from zorba_ray.runs.simulate import Here, begin, simulate, writing_to
+from zorba_ray.runs.folder import LEDGER, writing_to
+from zorba_ray.runs.simulate import Here, begin, simulate
 from zorba_ray.runtime import launch
 from zorba_ray.runtime.client import ClientActor
 from zorba_ray.runtime.driver import Driver

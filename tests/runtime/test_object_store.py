@@ -1,9 +1,12 @@
-"""A model larger than Ray's object store: Ray keeps what does not fit on disk, and the run does not notice."""
+"""A model larger than Ray's object store: Ray keeps what does not fit on disk, and the run does not notice; where the
+disk has no room either, it is one line."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import ray
 import torch
 import transformers
 
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.model.load import EMBEDDED
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
@@ -22,15 +26,35 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 STORE = 80 * 2**20
 
 
-@pytest.fixture
-def small_store():
+def start(**more: str) -> None:
     ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=STORE, log_to_driver=False,
-             logging_level=logging.ERROR)  # fmt: skip
+             logging_level=logging.ERROR, **more)  # fmt: skip
+
+
+@pytest.fixture
+def small_store() -> Iterator[None]:
+    start()
     yield
     ray.shutdown()
 
 
-def test_a_model_larger_than_the_object_store_trains(small_store: None, tmp_path: Path):
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[None]:
+    place = tmp_path / "spilled"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    made = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"only root can mount a small disk: {made.stderr.strip()}")
+    start(object_spilling_directory=str(place))
+    yield
+    ray.shutdown()
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> list[str]:
+    """Of a run whose model is larger than the store."""
     torch.manual_seed(0)
     shape = transformers.OPTConfig(
         vocab_size=86, hidden_size=768, ffn_dim=3072, num_hidden_layers=4, num_attention_heads=12,
@@ -42,9 +66,19 @@ def test_a_model_larger_than_the_object_store_trains(small_store: None, tmp_path
     module.save_pretrained(folder)
     for file in EMBEDDED.glob("*token*"):
         shutil.copy(file, folder)
-    del module
-    keys = ["clients.count=2", "rounds=1", "zo.directions=1", "clients.batch=2", "evaluation.examples=4",
+    return ["clients.count=2", "rounds=1", "zo.directions=1", "clients.batch=2", "evaluation.examples=4",
             "clients.budgets.classes=[{name: all, budget: 2 GiB}]", f"model.path={folder}"]  # fmt: skip
+
+
+def test_a_model_for_which_there_is_no_room_at_all_is_one_line(
+    full_disk: None, keys: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="neither Ray's object store nor the disk behind it") as caught:
+        Driver(load_config(None, keys), str(tmp_path / "run"), resume=False).prepare()
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_a_model_larger_than_the_object_store_trains(small_store: None, keys: list[str], tmp_path: Path):
     driver = Driver(load_config(None, keys), str(tmp_path / "run"), resume=False)
     driver.prepare()
     base = driver.backend.pool.base

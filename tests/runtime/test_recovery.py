@@ -14,9 +14,13 @@ from ray.exceptions import OutOfMemoryError
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.ledger.snapshot import Snapshot, kept, oldest_round, read_snapshots, write_snapshot
+from zorba_ray.rounds import host
+from zorba_ray.runs import checkpoints
+from zorba_ray.runs import simulate as simulation_module
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER
-from zorba_ray.runs.simulate import simulate
+from zorba_ray.runs.replay import replayed_model
+from zorba_ray.runs.simulate import Here, begin, simulate
 from zorba_ray.runtime import launch
 from zorba_ray.runtime.driver import Driver
 
@@ -42,7 +46,8 @@ def driver_of(folder: Path, resume: bool = False, *overrides: str) -> Driver:
 def rounds(driver: Driver, until: int = 1000) -> None:
     for event in driver.simulation.events:
         if hasattr(event, "loss") and hasattr(event, "lr"):
-            driver.site.keep(event.round + 1, driver.session.ledger.seal)
+            if checkpoints.is_due(driver.config, event.round + 1):
+                checkpoints.keep(driver.config, driver.folder, driver.session.ledger.seal, driver.site.snapshot)
             if event.round + 1 == until:
                 return
 
@@ -119,6 +124,33 @@ def test_a_resumed_run_begins_at_its_last_snapshot_that_is_sound(
     assert end(again) == oracle
 
 
+def test_in_one_process_too_a_resumed_run_begins_at_a_snapshot(
+    tmp_path: Path, oracle: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    config, folder = load_config(None, SMALL), tmp_path / "run"
+    monkeypatch.setattr(simulation_module, "BREATH", 0.0)
+    first = begin(config, folder, False, Here())
+    while first.session.ledger.rounds < 7:
+        first.advance()
+    first.finish(interrupted=True)
+    torn = folder / "snapshots" / ".round-00000008.safetensors.tmp"
+    torn.write_bytes(b"half of one")
+    applied: list[int] = []
+    apply = host.apply_step
+
+    def noted(vectors: Any, header: Any, step: Any) -> None:
+        applied.append(step.round)
+        apply(vectors, header, step)
+
+    monkeypatch.setattr(host, "apply_step", noted)
+    again = begin(config, folder, True, Here())
+    assert applied == [6] and not torn.exists()
+    while again.advance():
+        pass
+    again.finish()
+    assert (folder / LEDGER).read_bytes() == oracle
+
+
 def test_a_snapshot_of_other_rounds_is_passed_over(tmp_path: Path):
     vectors = [np.arange(5, dtype=np.float32), np.zeros(3, dtype=np.float32)]
     for count in (2, 4, 6):
@@ -150,6 +182,11 @@ def test_the_tensors_of_old_rounds_go_with_the_snapshot_that_makes_them_dispensa
     end(again)
     simulate(load_config(None, [*SMALL, *training]), tmp_path / "whole")
     assert (folder / LEDGER).read_bytes() == (tmp_path / "whole" / LEDGER).read_bytes()
+    late, whole = replayed_model(folder), replayed_model(tmp_path / "whole")
+    assert (late.start, whole.start) == (6, 0) and late.sha256 == whole.sha256
+    assert replayed_model(folder, 5).sha256 == replayed_model(tmp_path / "whole", 5).sha256
+    with pytest.raises(ConfigError, match=r"round-000002.* is missing.*, or replay to round 4 or a later one"):
+        replayed_model(folder, 3)
 
 
 @pytest.mark.ray

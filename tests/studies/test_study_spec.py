@@ -12,7 +12,7 @@ from zorba_ray.commands.study import check_early
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.studies.cells import cells, refuse_code
 from zorba_ray.studies.spec import Study, find_study, load_study
-from zorba_ray.studies.store import begin, resumed
+from zorba_ray.studies.store import begun, resumed
 
 TWO = {"set": ["task.validation_examples=50"], "arms": [{"name": "one"}, {"name": "two", "set": ["zo.shared=false"]}]}
 
@@ -77,11 +77,10 @@ def test_arguments_set_the_study_or_else_every_run(tmp_path: Path) -> None:
 
 
 def test_a_study_is_read_back_from_its_folder(tmp_path: Path) -> None:
-    study = study_of(tmp_path, ("rounds=7", "name=again"), set=["task.validation_examples=50", "name=x-${seed}"])
-    begin(study, tmp_path / "out")
-    assert resumed(tmp_path / "out") == study
-    with pytest.raises(ConfigError, match="--resume"):
-        begin(study, tmp_path / "out")
+    arguments = ("rounds=7", "name=again", f"out={tmp_path / 'out'}")
+    study = study_of(tmp_path, arguments, set=["task.validation_examples=50", "name=x-${seed}"])
+    with begun(study) as folder:
+        assert resumed(folder) == study
     with pytest.raises(ConfigError, match="not the folder of a study"):
         resumed(tmp_path)
 

@@ -11,16 +11,56 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord, to_table
-from zorba_ray.studies.carry import Carried
+from zorba_ray.runs import simulate
+from zorba_ray.runs.folder import CannotWrite
+from zorba_ray.runs.lock import Held
+from zorba_ray.studies.carry import Carried, carry
 from zorba_ray.studies.cells import cells, final_runs, sweep_runs
 from zorba_ray.studies.collect import curve_of
 from zorba_ray.studies.spec import Arm, Study, Tuning
-from zorba_ray.studies.store import choice_of, keep, outcome_of
+from zorba_ray.studies.store import again, begun, choice_of, keep, outcome_of, resumed
 
 STUDY = Study(
     set=["task.validation_examples=50"], arms=[Arm(name="one")], seeds=[0], tuning=Tuning([1.0, 2.0, 3.0]),
 )  # fmt: skip
+
+
+def test_a_study_has_its_folder_alone_for_as_long_as_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with begun(STUDY) as first, begun(STUDY) as second:
+        assert first != second and resumed(first) == resumed(second)
+        with pytest.raises(Held, match=rf"{first} is in use by process \d+ on "), again(first):
+            pass
+    with again(first) as study:
+        assert dataclasses.replace(study, out="") == STUDY
+        with pytest.raises(Held), again(first):
+            pass
+    named = dataclasses.replace(STUDY, out=str(first))
+    with pytest.raises(ConfigError, match="holds a study; go on with it by --resume"), begun(named):
+        pass
+    assert [path.name for path in first.iterdir()] == ["study.yaml"]
+
+
+def test_a_mistake_before_the_first_run_leaves_nothing_and_an_interrupt_what_goes_on(tmp_path: Path) -> None:
+    study = dataclasses.replace(STUDY, out=str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="no cluster"), begun(study):
+        raise ConfigError("no cluster answers")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(KeyboardInterrupt), begun(study):
+        raise KeyboardInterrupt
+    with again(tmp_path / "out"):
+        assert (tmp_path / "out" / "lock").exists()
+
+
+def test_a_full_disk_is_no_result_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise CannotWrite("cannot write: No space left on device")
+
+    monkeypatch.setattr(simulate, "simulate", full)
+    (cell,) = cells(STUDY)
+    assert carry(sweep_runs(STUDY, cell)[0].config, "cpu").status == "failed"
 
 
 def test_what_is_kept_is_done_and_a_failed_run_is_done_again(tmp_path: Path) -> None:

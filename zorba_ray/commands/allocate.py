@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
+from zorba_ray.commands.signals import Signals, in_order
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import kind_of
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.early import check_early
+from zorba_ray.runs.folder import make_alone, make_named, writing_to
 
 if TYPE_CHECKING:
     from zorba_ray.allocation import Instance, Plan
@@ -40,19 +43,40 @@ def main(argv: Sequence[str] | None = None, name: str = ALLOCATE.name) -> int:
 
 
 def allocate(command: Command) -> Done:
+    signals = Signals(go_on=once_more)
+    return in_order(signals, lambda: solve(command, signals))
+
+
+def solve(command: Command, signals: Signals) -> Done:
     config = load_config(command.config_path, command.overrides, command.more)
     check_early(config)
-    from zorba_ray.runs.prepare import load_problem
+    signals.folder = folder = make_folder(config)
+    try:
+        from zorba_ray.runs.prepare import load_problem
 
-    problem = load_problem(config, asked=True)
-    for note in problem.notes:
-        print(f"Note: {note}.")
-    plan, folder = explain(config, problem.instance, "--frontier" in command.flags)
+        problem = load_problem(config, asked=True)
+        for note in problem.notes:
+            print(f"Note: {note}.")
+        plan = explain(config, problem.instance, "--frontier" in command.flags, folder, signals)
+    finally:
+        with suppress(OSError):  # only an empty one: made in vain
+            folder.rmdir()
     return Done({"folder": folder, "plan": plan.to_json(), "notes": problem.notes})
 
 
-def explain(config: Config, instance: Instance, with_frontier: bool) -> tuple[Plan, Path]:
-    """Solve, print, write; the plan and the folder."""
+def make_folder(config: Config) -> Path:
+    """Before anything expensive: one that the user named (`out`), else one of its own."""
+    if config.out:
+        return make_named(Path(config.out))
+    return make_alone(Path("runs") / f"{config.name}-allocation-{datetime.now():%Y%m%d-%H%M%S}")
+
+
+def once_more(folder: Path) -> str:
+    return f"What is in {folder} may not be all; give the same line again."
+
+
+def explain(config: Config, instance: Instance, with_frontier: bool, folder: Path, signals: Signals) -> Plan:
+    """Solve, print, and write to the folder."""
     from zorba_ray.allocation import NAMES, Bound, alternative, describe, make_plan
     from zorba_ray.report.allocation_tables import alternatives_table, blocks_table, bought, classes_table, levels_table
 
@@ -69,14 +93,16 @@ def explain(config: Config, instance: Instance, with_frontier: bool) -> tuple[Pl
     parts.append(alternatives_table([plan, *others]))
     parts += [f"Note: {message}." for message in plan.messages]
     print("\n\n".join(parts))
-    folder = write(config, instance, plan)
-    if with_frontier:
-        sweep(config, instance, others, folder)
+    signals.begun = True
+    with writing_to(folder, "the plan is above", "the same command again"):
+        write(instance, plan, folder)
+        if with_frontier:
+            sweep(config, instance, others, folder)
     print(f"\nWritten to {folder}")
-    return plan, folder
+    return plan
 
 
-def write(config: Config, instance: Instance, plan: Plan) -> Path:
+def write(instance: Instance, plan: Plan, folder: Path) -> None:
     """allocation.json (what a run reads back), allocation.parquet (one row per client), allocation.png."""
     import numpy as np
     import pyarrow as pa
@@ -84,9 +110,6 @@ def write(config: Config, instance: Instance, plan: Plan) -> Path:
 
     from zorba_ray.report.allocation_figures import draw_plan
 
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(config.out) if config.out else Path("runs") / f"{config.name}-allocation-{stamp}"
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "allocation.json").write_text(json.dumps(plan.to_json()), encoding="utf-8")
     names = [instance.name(block) for block in range(instance.blocks)]
     columns = {
@@ -98,7 +121,6 @@ def write(config: Config, instance: Instance, plan: Plan) -> Path:
     } | {f"a:{name}": plan.matrix[:, block] for block, name in enumerate(names)}
     pq.write_table(pa.table(columns), folder / "allocation.parquet")
     draw_plan(instance, plan, folder / "allocation.png")
-    return folder
 
 
 def sweep(config: Config, instance: Instance, others: Sequence[Plan], folder: Path) -> None:

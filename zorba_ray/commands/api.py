@@ -66,9 +66,11 @@ def run(
     that `zorba-ray run --resume` takes. `backend="ray"` uses the Ray that is up in this process and leaves it up, or
     else connects as `runtime.address` says; `backend="local"` computes everything in this process. `progress=False`
     shows nothing. `trust_code`: code that the resumed folder's config names may run. Ctrl-C (in a notebook:
-    interrupting the kernel) ends the run after its round, and its result says so.
+    interrupting the kernel) ends the run after its round, and its result says so; SIGTERM does so, too, and then ends
+    the process.
     """
     from zorba_ray.commands.front import conduct
+    from zorba_ray.commands.signals import Signals, terminable
     from zorba_ray.report.display import Display
     from zorba_ray.runs.new import run_folder
     from zorba_ray.runs.result import Result
@@ -86,7 +88,8 @@ def run(
         config = load_config(*configs, **keys)
         folder = run_folder(config)
     display = Display(config.rounds, config.name, None if progress else io.StringIO())
-    ended = conduct(config, folder, resume is not None, backend, display, started)
+    with terminable(Signals(folder, resume is not None)) as signals:
+        ended = conduct(config, folder, resume is not None, backend, display, started, signals)
     return Result(ended.folder, trusted=True)
 
 
@@ -184,13 +187,17 @@ def study(
     **keys: Any,
 ) -> StudyResult:
     """Carry out a study, by its file or name, and return its tables. A key of the study wins over the key of every run
-    of the same name; `resume`: the folder of a study to go on with. Ray and `trust_code` as in `run`."""
-    from zorba_ray.commands.study import carry_out, conclude, opened
+    of the same name; `resume`: the folder of a study to go on with. Ray, `trust_code`, Ctrl-C and SIGTERM as in `run`,
+    but that Ctrl-C is raised: runs that are done are kept in its folder."""
+    from zorba_ray.commands.signals import Signals, terminable
+    from zorba_ray.commands.study import carry_out, conclude, go_on, opened
 
-    opened_study, folder = opened(None if study is None else str(study), arguments(keys), resume, trusted=trust_code)
-    if carry_out(opened_study, folder, None if progress else io.StringIO()):
-        raise KeyboardInterrupt
-    text, worked = conclude(opened_study, folder)
+    name, stream = None if study is None else str(study), None if progress else io.StringIO()
+    signals = Signals(go_on=go_on)
+    with terminable(signals), opened(name, arguments(keys), resume, trust_code) as (opened_study, folder):
+        signals.folder, signals.begun = folder, True
+        carry_out(opened_study, folder, stream)
+        text, worked = conclude(opened_study, folder)
     return StudyResult(folder, text, worked)
 
 

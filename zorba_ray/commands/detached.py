@@ -24,8 +24,10 @@ from zorba_ray.commands.line import Command, Flag, Program
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.config.words import text_table
+from zorba_ray.runs.folder import make_folder
 
 PROCESS, LOG = ".process.json", ".log"
+GOING_ON = {"--resume", "--resume-or-start"}  # flags that name the folder
 GLANCE = 0.2  # seconds between looks at another process's log
 
 ADDRESS = Flag("--address", "on the Ray cluster at auto, host:port or ray://host:port, not on this machine", "RAY")
@@ -80,7 +82,10 @@ def main(argv: Sequence[str] | None, name: str) -> int:
 
 def detach(command: Command, config: Config, folder: Path) -> Done:
     """Begin the run of this line in the background. The line itself was checked: only what needs model, data or Ray can
-    still go wrong, and is in the log."""
+    still go wrong, and is in the log. The folder of a new run is made here, where another may begin in this second."""
+    here = "--local" in command.flags or config.runtime.address == "local"
+    if here and not GOING_ON & command.flags.keys():
+        folder = make_folder(config, folder)
     folder = folder.absolute()
     beside(folder, LOG).parent.mkdir(parents=True, exist_ok=True)
     line = [sys.executable, "-u", "-m", "zorba_ray.run", *line_of(command, folder)]
@@ -98,7 +103,7 @@ def detach(command: Command, config: Config, folder: Path) -> Done:
 def line_of(command: Command, folder: Path) -> list[str]:
     """The arguments again, for a run that stays where it is: not --detach, and in this folder."""
     flags = {name: value for name, value in command.flags.items() if name not in ("--detach", "--json")}
-    going_on = "--resume" in flags or "--resume-or-start" in flags
+    going_on = GOING_ON & flags.keys()
     files = [each for each in (command.config_path, *command.more) if each is not None]
     return [*files, *command.overrides, *([] if going_on else [f"out={folder}"]),
             *(f"{name}={value}" if value else name for name, value in flags.items())]  # fmt: skip
@@ -137,13 +142,13 @@ def process_of(run: str) -> Process:
 
 def state(process: Process) -> dict[str, Any]:
     """How far a run is, from its folder."""
-    from zorba_ray.ledger import read_ledger
+    from zorba_ray.ledger import count_rounds, has_header
     from zorba_ray.runs.folder import LEDGER
     from zorba_ray.runs.summary import FILE, read_summary
 
     folder = Path(process.folder)
     ledger = folder / LEDGER
-    done = len(read_ledger(ledger).entries) if ledger.is_file() and ledger.stat().st_size else 0
+    done = count_rounds(ledger) if has_header(ledger) else 0
     if process.machine != platform.node():
         what = f"on {process.machine}"
     elif process.alive:

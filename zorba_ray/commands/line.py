@@ -65,8 +65,8 @@ RUN = Program(
     "configs/methods/; further ones come over it. Without any the embedded default runs: a small model and task of its "
     "own, nothing to download, no GPU needed.",
     (
-        Flag("--resume", "go on with a run, from its folder; of its config placement, runtime.*, stop.* may change, "
-             "and rounds may grow (step.schedule=constant)", "RUN"),
+        Flag("--resume", "go on with a run, from its folder; of its config placement, runtime.*, guard.*, stop.*, "
+             "checkpoint.*, name may change, and rounds may grow (step.schedule=constant)", "RUN"),
         Flag("--resume-or-start", "go on with the run in this folder, or begin it there: for job schedulers, which "
              "give the same line again", "FOLDER"),
         TRUST_CODE,

@@ -101,7 +101,8 @@ def rebuilt(run: Path, command: Command) -> Done:
     client = number(command.flags["--client"], "--client") if "--client" in command.flags else None
     made, same = replayed(run, parse_round(command.flags.get("--round")), export_to, adapter_to, client)
     whose = "" if client is None else f" as client {client} has it"
-    print(f"{run}: {made.rounds} rounds replayed{whose}, model sha256 {made.sha256}")
+    since = f" from the snapshot of round {made.start} on, for the tensors before it are gone" if made.start else ""
+    print(f"{run}: {made.rounds} rounds replayed{whose}{since}, model sha256 {made.sha256}")
     if same:
         print("the same, to the bit, as the model that the run ended with")
     for folder in filter(None, (export, adapter)):
@@ -110,8 +111,8 @@ def rebuilt(run: Path, command: Command) -> Done:
     if kind:
         print(f"these adapters were trained over weights in {kind}: over the whole ones the loss differs a little, and "
               f"--export writes what they were trained over")  # fmt: skip
-    told = {"folder": run, "rounds": made.rounds, "client": client, "model_sha256": made.sha256, "same": same}
-    return Done({**told, "export": export, "adapter": adapter})
+    told = {"folder": run, "rounds": made.rounds, "start": made.start, "client": client, "model_sha256": made.sha256}
+    return Done({**told, "same": same, "export": export, "adapter": adapter})
 
 
 def verified(run: Path, command: Command) -> Done:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Literal
 
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import RUN, Command
+from zorba_ray.commands.signals import Signals, in_order
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.files import check_complete
 from zorba_ray.config.load import to_yaml
@@ -27,6 +27,13 @@ def main(argv: Sequence[str] | None = None, name: str = RUN.name) -> int:
 
 
 def run(command: Command, started: float) -> Done:
+    """The command, to its end or until a signal comes."""
+    named = command.flags.get("--resume") or command.flags.get("--resume-or-start")
+    signals = Signals(Path(named) if named else None, "--resume" in command.flags)
+    return in_order(signals, lambda: carry_out(command, started, signals))
+
+
+def carry_out(command: Command, started: float, signals: Signals) -> Done:
     """Everything that can be wrong in the command or the config stops here, before anything starts."""
     config, folder, resume = asked(command)
     if "--print-config" in command.flags:
@@ -45,22 +52,21 @@ def run(command: Command, started: float) -> Done:
 
         return detach(command, config, folder)
     if resume:
+        from zorba_ray.report.run_page import FILE as REPORT
+        from zorba_ray.report.run_page import write_report
         from zorba_ray.runs.resume import finished
 
         end = finished(config, folder)
         if end:
+            if not (folder / REPORT).exists():
+                write_report(folder)
             print(f"{folder} is finished: {end.rounds_done} of {end.rounds} rounds; it becomes longer with rounds=…")
             return Done({"folder": folder, **dataclasses.asdict(end)})
     from zorba_ray.commands.front import conduct
-    from zorba_ray.commands.signals import stoppable
     from zorba_ray.report.display import Display
 
-    with stoppable(folder, resume) as signals:
-        try:
-            ended = conduct(config, folder, resume, backend, Display(config.rounds, config.name), started, signals)
-        except KeyboardInterrupt:
-            print(f"zorba_ray: stopped. {signals.last_words()}", file=sys.stderr)
-            return Done({"folder": signals.folder}, signals.status)
+    signals.folder, signals.begun = folder, resume
+    ended = conduct(config, folder, resume, backend, Display(config.rounds, config.name), started, signals)
     status = signals.status if ended.summary.interrupted else 0
     return Done({"folder": ended.folder, **dataclasses.asdict(ended.summary)}, status)
 

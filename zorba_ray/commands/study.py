@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from zorba_ray.commands.entry import INTERRUPTED, Done, enter
+from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import TRUST_CODE, Command, Flag, Program
+from zorba_ray.commands.signals import Signals, in_order
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.methods import kind_of
 from zorba_ray.studies.spec import Study, find_study, load_study
@@ -46,60 +47,89 @@ def main(argv: Sequence[str] | None = None, name: str = STUDY.name) -> int:
 
 def run(command: Command) -> Done:
     """Everything that can be wrong in the study stops here, before anything starts."""
-    from zorba_ray.studies.cells import cells
+    from zorba_ray.studies.cells import cells, refuse_code
+    from zorba_ray.studies.store import STUDY as FILE
+    from zorba_ray.studies.store import resumed
 
-    only_tables, only_plan = "--tables" in command.flags, "--plan" in command.flags
-    going_on = command.flags.get("--resume") or command.flags.get("--tables")
     if command.more:
         raise ConfigError(f"{command.more[0]!r} comes after the study {command.config_path!r}: there is only one study")
-    trusted = "--trust-code" in command.flags
-    begins = not (only_plan or only_tables)
-    study, folder = opened(command.config_path, command.overrides, going_on, begins, trusted)
-    if only_plan:
+    name, overrides, flags = command.config_path, command.overrides, command.flags
+    trusted = "--trust-code" in flags
+    if "--plan" in flags:
         from zorba_ray.report.study_display import plan_lines
 
+        study = asked(name, overrides)
         lines = plan_lines(study, cells(study))
         print("\n".join(lines))
         return Done({"plan": lines})
-    if not only_tables and carry_out(study, folder):
-        print(f"Resume  python -m zorba_ray.study --resume {folder}")
-        return Done({"folder": folder, "interrupted": True}, INTERRUPTED)
-    text, worked = conclude(study, folder)
+    if "--tables" in flags:
+        refuse_keys(name, overrides)
+        folder = Path(flags["--tables"])
+        study = resumed(folder)
+        refuse_code(study, folder / FILE, trusted)
+        return tell(folder, *conclude(study, folder))
+    signals = Signals(go_on=go_on)
+    return in_order(signals, lambda: sit(name, overrides, flags.get("--resume"), trusted, signals))
+
+
+def sit(name: str | None, overrides: Sequence[str], going_on: str | None, trusted: bool, signals: Signals) -> Done:
+    """A sitting of a study, new or not, to its end."""
+    with opened(name, overrides, going_on, trusted) as (study, folder):
+        signals.folder, signals.begun = folder, True
+        carry_out(study, folder)
+        told = conclude(study, folder)
+    return tell(folder, *told)
+
+
+def tell(folder: Path, text: str, worked: bool) -> Done:
     print(text)
     print(f"Report  {folder / 'report.html'}")
     return Done({"folder": folder, "interrupted": False, "worked": worked, "table": text}, 0 if worked else 1)
 
 
+def go_on(folder: Path) -> str:
+    from zorba_ray.studies.store import study_line
+
+    return f"Runs that are done are kept; go on by  {study_line(folder)}"
+
+
+@contextmanager
 def opened(
-    name: str | None,
-    overrides: Sequence[str],
-    going_on: str | Path | None = None,
-    begins: bool = True,
-    trusted: bool = False,
-) -> tuple[Study, Path]:
-    """The study and its folder: one to go on with, or a new one, whose folder then is there. `trusted`: code that the
-    folder names may run."""
+    name: str | None, overrides: Sequence[str], going_on: str | Path | None = None, trusted: bool = False
+) -> Iterator[tuple[Study, Path]]:
+    """The study and its folder, this process's own while it lasts: one to go on with, or a new one. `trusted`: code
+    that the folder names may run."""
     from zorba_ray.studies.cells import cells, refuse_code
     from zorba_ray.studies.store import STUDY as FILE
-    from zorba_ray.studies.store import begin, resumed
+    from zorba_ray.studies.store import again, begun
 
     if going_on:
-        if name or overrides:
-            raise ConfigError("a study that was begun keeps its spec; give only its folder")
-        study, folder = resumed(Path(going_on)), Path(going_on)
-        refuse_code(study, folder / FILE, trusted)
-        if begins:
+        refuse_keys(name, overrides)
+        with again(Path(going_on)) as study:
+            refuse_code(study, Path(going_on) / FILE, trusted)
             check_early(study, cells(study))
-        return study, folder
+            yield study, Path(going_on)
+    else:
+        study = asked(name, overrides)
+        check_early(study, cells(study))
+        with begun(study) as folder:
+            yield study, folder
+
+
+def asked(name: str | None, overrides: Sequence[str]) -> Study:
+    """The study that a line means, if all of its runs can be."""
+    from zorba_ray.studies.cells import cells
+
     if not name:
         raise ConfigError("name a study: python -m zorba_ray.study methods, or --resume FOLDER")
     study = load_study(find_study(name), overrides)
-    folder = Path(study.out or f"runs/{study.name}-{datetime.now():%Y%m%d-%H%M%S}")
-    every = cells(study)
-    if begins:
-        check_early(study, every)
-        begin(study, folder)
-    return study, folder
+    cells(study)
+    return study
+
+
+def refuse_keys(name: str | None, overrides: Sequence[str]) -> None:
+    if name or overrides:
+        raise ConfigError("a study that was begun keeps its spec; give only its folder")
 
 
 def check_early(study: Study, every: Sequence[Cell]) -> None:
@@ -113,14 +143,16 @@ def check_early(study: Study, every: Sequence[Cell]) -> None:
             raise ConfigError(f"arm {cell.label!r}: {error}") from None
 
 
-def carry_out(study: Study, folder: Path, stream: TextIO | None = None) -> bool:
-    """All runs that are not yet done; True where the user stopped it. A Ray that is up in this process is left up."""
+def carry_out(study: Study, folder: Path, stream: TextIO | None = None) -> None:
+    """All runs that are not yet done. A Ray that is up in this process is left up."""
     import ray
 
     from zorba_ray.report.study_display import Board
+    from zorba_ray.runs.folder import writing_to
     from zorba_ray.runtime.connect import connect
     from zorba_ray.studies.cells import cells
     from zorba_ray.studies.execute import Sitting, slots
+    from zorba_ray.studies.store import KEPT, study_line
 
     every = cells(study)
     guest = ray.is_initialized()
@@ -129,17 +161,18 @@ def carry_out(study: Study, folder: Path, stream: TextIO | None = None) -> bool:
             connect(study.address)
         with Board(study, every, slots(study), stream) as board:
             board.begin(every, folder)
-            Sitting(study, folder, board).carry_out(every)
-    except KeyboardInterrupt:
-        return True
+            with writing_to(folder, KEPT, study_line(folder)):
+                Sitting(study, folder, board).carry_out(every)
     finally:
         if not guest:
             ray.shutdown()
-    return False
 
 
 def conclude(study: Study, folder: Path) -> tuple[str, bool]:
     """Tables and figures of what there is; whether anything worked."""
     from zorba_ray.report.study_page import conclude
+    from zorba_ray.runs.folder import writing_to
+    from zorba_ray.studies.store import KEPT, study_line
 
-    return conclude(study, folder)
+    with writing_to(folder, KEPT, study_line(folder)):
+        return conclude(study, folder)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,64 +46,69 @@ class Entry:
 @dataclass(frozen=True)
 class Ledger:
     """A ledger that was read: header, entries in order, what had to be cut from its end (empty: nothing), and the seals
-    of its lines, the header's first."""
+    and sizes in bytes of its lines, the header's first."""
 
     header: Header
     entries: list[Entry]
     cut: str
-    seals: tuple[str, ...] = ()
+    seals: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    def first(self, rounds: int) -> Ledger:
+        """Without the entries after so many rounds."""
+        lines = rounds + 1
+        return Ledger(self.header, self.entries[:rounds], "", self.seals[:lines], self.sizes[:lines])
 
 
 class LedgerWriter:
-    """Appends sealed lines. Opening an existing ledger verifies it and goes on at its end."""
+    """Appends sealed lines. Opening an existing ledger verifies it, unless it was just `read`, and goes on at the end
+    of what is whole. `seals` has those of all lines so far."""
 
-    def __init__(self, path: Path, header: Header):
+    def __init__(self, path: Path, header: Header, read: Ledger | None = None):
         self.path = path
+        self.seals: list[str] = []
         if path.exists():
-            found = read_ledger(path)
-            if found.header != header:
+            read = read or read_ledger(path)
+            if read.header != header:
                 raise LedgerError(f"{path} is of another run (its base, blocks or seed differ); choose another `out`")
-            lines = _sealed_lines(path)[0]
-            self._seal = lines[-1][1]
-            self._rounds = len(found.entries)
-            remove_tensors(path.parent, self._rounds)
-            _truncate(path, sum(len(line) for line, _, _ in lines))
+            self.seals += read.seals
+            remove_tensors(path.parent, self.rounds)
+            _truncate(path, sum(read.sizes))
             self._file = path.open("ab", buffering=0)
         else:
             self._file = path.open("xb", buffering=0)
-            self._seal = ""
-            self._rounds = 0
             self._write(_header_to_json(header))
 
     @property
     def rounds(self) -> int:
         """Entries so far; also the number of the next round."""
-        return self._rounds
+        return len(self.seals) - 1
 
     @property
     def seal(self) -> str:
         """Of the last line."""
-        return self._seal
+        return self.seals[-1]
 
     def append(self, entry: Entry) -> Entry:
         """The entry as it is from now on: tensors are on disk, no longer in memory."""
         if isinstance(entry.step, TensorStep):
             held = write_tensors(self.path.parent, entry.round, entry.step.vectors)
             entry = replace(entry, step=replace(entry.step, held=held))
-        assert entry.round == self._rounds, f"round {entry.round} cannot follow {self._rounds} entries"
+        assert entry.round == self.rounds, f"round {entry.round} cannot follow {self.rounds} entries"
         self._write(_entry_to_json(entry))
-        self._rounds += 1
         return entry
 
     def close(self) -> None:
         if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+            try:
+                os.fsync(self._file.fileno())
+            finally:
+                self._file.close()
 
     def _write(self, body: dict[str, Any]) -> None:
         text = _text(body)
-        self._seal = _seal(self._seal, text)
-        line = memoryview(f'{{"seal":"{self._seal}","body":{text}}}\n'.encode())
+        seal = _seal(self.seals[-1] if self.seals else "", text)
+        line = memoryview(f'{{"seal":"{seal}","body":{text}}}\n'.encode())
         whole = self._file.tell()
         try:
             while line:
@@ -110,6 +116,7 @@ class LedgerWriter:
         except OSError:  # the disk is full: no half line stays
             self._file.truncate(whole)
             raise
+        self.seals.append(seal)
 
 
 def read_ledger(path: Path) -> Ledger:
@@ -128,7 +135,7 @@ def read_ledger(path: Path) -> Ledger:
     for number, entry in enumerate(entries):
         if entry.round != number:
             raise LedgerError(f"{path}: entry {number} is of round {entry.round}; rounds must follow each other")
-    return Ledger(header, entries, cut, tuple(seal for _, seal, _ in lines))
+    return Ledger(header, entries, cut, tuple(seal for _, seal, _ in lines), tuple(len(line) for line, _, _ in lines))
 
 
 def header_seal(header: Header) -> str:
@@ -138,15 +145,22 @@ def header_seal(header: Header) -> str:
 
 def has_header(path: Path) -> bool:
     """Whether a ledger was begun: without a whole first line it holds nothing."""
-    return path.is_file() and bool(_sealed_lines(path)[0])
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return bool(_verified(path, [file.readline()])[0])
 
 
-def truncate_ledger(path: Path, rounds: int) -> None:
-    """Keep the header and the first `rounds` entries; later rounds will be done again."""
-    lines, _ = _sealed_lines(path)
-    assert rounds < len(lines), f"{path} has {len(lines) - 1} entries, fewer than {rounds}"
-    _truncate(path, sum(len(line) for line, _, _ in lines[: rounds + 1]))
+def count_rounds(path: Path) -> int:
+    """How many rounds a ledger has; its lines are verified, their content is not looked at."""
+    return len(_sealed_lines(path)[0]) - 1
+
+
+def truncate_ledger(path: Path, read: Ledger, rounds: int) -> Ledger:
+    """Keep the header and the first `rounds` entries of a ledger that was read; later rounds will be done again."""
+    _truncate(path, sum(read.first(rounds).sizes))
     remove_tensors(path.parent, rounds)
+    return read.first(rounds)
 
 
 def entry_text(entry: Entry) -> str:
@@ -175,8 +189,11 @@ def _seal(previous: str, text: str) -> str:
 
 def _sealed_lines(path: Path) -> tuple[list[tuple[bytes, str, str]], str]:
     """Verified lines as (raw bytes, seal, body text), and what was wrong with a torn last line."""
+    return _verified(path, path.read_bytes().splitlines(keepends=True))
+
+
+def _verified(path: Path, raw: Sequence[bytes]) -> tuple[list[tuple[bytes, str, str]], str]:
     verified: list[tuple[bytes, str, str]] = []
-    raw = path.read_bytes().splitlines(keepends=True)
     seal = ""
     for number, line in enumerate(raw):
         problem = ""

@@ -7,7 +7,6 @@ digest says. Deleting all of them loses nothing but time.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from zorba_ray.ledger.tensors import write_content
 
 FOLDER = "snapshots"
 
@@ -30,16 +31,11 @@ class Snapshot:
 
 def write_snapshot(folder: Path, snapshot: Snapshot, seal: str, keep: int) -> None:
     """Whole or not at all, and then only the newest `keep` stay."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    path = folder / FOLDER / file_name(snapshot.rounds)
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     vectors = {f"{i:06d}": np.ascontiguousarray(v, dtype="<f4") for i, v in enumerate(snapshot.vectors)}
-    save_file(vectors, temporary, {"rounds": str(snapshot.rounds), "seal": seal, "sha256": snapshot.sha256})
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    about = {"rounds": str(snapshot.rounds), "seal": seal, "sha256": snapshot.sha256}
+    write_content(folder / FOLDER / file_name(snapshot.rounds), save(vectors, about))
     for old in kept(folder)[:-keep]:
         old.unlink()
 
@@ -57,6 +53,12 @@ def read_snapshots(folder: Path, seals: Sequence[str]) -> Iterator[Snapshot]:
                     yield Snapshot(rounds, [file.get_tensor(name) for name in sorted(file.keys())], about["sha256"])
         except (OSError, SafetensorError, KeyError, ValueError):
             continue
+
+
+def remove_torn(folder: Path) -> None:
+    """What a process that died while it wrote a snapshot left."""
+    for path in (folder / FOLDER).glob(".round-*.tmp"):
+        path.unlink()
 
 
 def kept(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.messages import Vectors
+from zorba_ray.messages import Step, TensorStep, Vectors
 
 FOLDER = "tensors"
 
@@ -58,14 +58,23 @@ def write_tensors(folder: Path, round: int, vectors: Vectors) -> TensorFile:
     """Whole or not at all, into the folder of the ledger."""
     content = content_of(vectors)
     path = folder / FOLDER / file_name(round)
+    write_content(path, content)
+    return TensorFile(path, hashlib.sha256(content).hexdigest())
+
+
+def write_content(path: Path, content: bytes) -> None:
+    """The whole file or nothing of it, in a folder that is made if need be."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return TensorFile(path, hashlib.sha256(content).hexdigest())
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def remove_tensors(folder: Path, rounds: int) -> None:
@@ -81,6 +90,11 @@ def forget_tensors(folder: Path, rounds: int) -> None:
     for path in (folder / FOLDER).glob("round-*.safetensors"):
         if path.name < file_name(rounds):
             path.unlink()
+
+
+def is_gone(step: Step) -> bool:
+    """Whether a step is one of tensors whose file does not lie there."""
+    return isinstance(step, TensorStep) and isinstance(step.held, TensorFile) and not step.held.path.exists()
 
 
 def tensor_bytes(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -60,17 +61,32 @@ class RecordWriter:
 
 def truncate(folder: Path, round: int) -> None:
     """Drop what a run resumed at `round` will do again: rounds from `round` on, and evaluations after more rounds.
+    Files in which there is none of that are not read.
 
     The evaluation after exactly `round` rounds belongs to round − 1 and stays; resumed at 0, all is done again.
     """
     for _, path in _parts(folder):
+        if round > 0 and last_round(path) < round:
+            continue
         table = read_part(path)
-        done = pc.subtract(table["round"], pc.cast(pc.equal(table["kind"], "evaluation"), pa.int32()))
-        kept = table.filter(pc.less(done, round if round > 0 else -1))
-        if kept.num_rows == 0:
+        left = kept(table, round)
+        if left.num_rows == 0:
             path.unlink()
-        elif kept.num_rows < table.num_rows:
-            _write(kept, path)
+        elif left.num_rows < table.num_rows:
+            _write(left, path)
+
+
+def kept(table: pa.Table, round: int) -> pa.Table:
+    """The rows that `truncate` leaves."""
+    done = pc.subtract(table["round"], pc.cast(pc.equal(table["kind"], "evaluation"), pa.int32()))
+    return table.filter(pc.less(done, round if round > 0 else -1))
+
+
+def last_round(path: Path) -> float:
+    """The largest number in the column `round` of a file, from its footer; infinity where that does not tell."""
+    footer = pq.read_metadata(path)
+    groups = [footer.row_group(i).column(SCHEMA.names.index("round")).statistics for i in range(footer.num_row_groups)]
+    return max((group.max if group is not None and group.has_min_max else math.inf for group in groups), default=-1)
 
 
 class DamagedPart(ConfigError):

@@ -14,7 +14,7 @@ from zorba_ray.config.words import duration, flops, percent
 from zorba_ray.report import figures
 from zorba_ray.report.gather import Run, Spread, read_run
 from zorba_ray.report.page import code, facts, figure, folded, page, paragraph, section, table, tiles
-from zorba_ray.runs.folder import CONFIG, resume_line
+from zorba_ray.runs.folder import CONFIG, resume_line, write_whole
 from zorba_ray.runs.summary import Summary
 
 FILE = "report.html"
@@ -24,9 +24,7 @@ def write_report(run_dir: Path, trusted: bool = False) -> Path:
     """Make the report of a run, from its folder; the path of what was written. `trusted` as in `read_run`."""
     run = read_run(run_dir, trusted)
     path = run_dir / FILE
-    temporary = path.with_name(f".{FILE}.tmp")
-    temporary.write_text(render(run), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, render(run))
     return path
 
 

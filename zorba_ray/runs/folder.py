@@ -7,7 +7,7 @@ import itertools
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,11 @@ def make_folder(config: Config, wanted: Path) -> Path:
     if not config.out:
         return make_alone(wanted)
     refuse_used_folder(wanted)
+    return make_named(wanted)
+
+
+def make_named(wanted: Path) -> Path:
+    """Make the folder that the user named, or take it where it is."""
     try:
         wanted.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -115,10 +120,8 @@ def claim_new(config: Config, wanted: Path) -> Claim:
 def claim_again(folder: Path) -> Claim:
     """Lock the folder of a run that is to go on."""
     refuse_no_run(folder)
-    try:
+    with writing_to(folder):
         return Claim(folder, Lock(folder))
-    except OSError as error:
-        raise cannot_write(folder, error) from None
 
 
 def plan_files(folder: Path) -> list[Path]:
@@ -143,9 +146,28 @@ def stored_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
     return load_config(folder / CONFIG, overrides)
 
 
-def cannot_write(folder: Path, error: OSError) -> ConfigError:
+class CannotWrite(ConfigError):
+    """Nothing is wrong with what was asked, but there is no room or no permission for what comes of it."""
+
+
+def cannot_write(folder: Path, error: OSError) -> CannotWrite:
     """What the user may read of an `out` that cannot be written to."""
-    return ConfigError(f"cannot write to {error.filename or folder}: {error.strerror or error}; choose another `out`")
+    return CannotWrite(f"cannot write to {error.filename or folder}: {error.strerror or error}; choose another `out`")
+
+
+@contextmanager
+def writing_to(folder: Path, kept: str = "the rounds in its ledger are whole", line: str = "") -> Iterator[None]:
+    """A full disk is the user's to mend: one line, that says what is `kept` and which `line` goes on (none given: the
+    run's, if it was begun)."""
+    try:
+        yield
+    except OSError as error:
+        if not line and not (folder / LEDGER).exists():
+            raise cannot_write(folder, error) from None
+        raise CannotWrite(
+            f"cannot write to {folder}: {error.strerror or error}; {kept}. Make room, then go on by  "
+            f"{line or resume_line(folder)}"
+        ) from None
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zorba_ray.records.schema import SCHEMA
-from zorba_ray.records.stream import DamagedPart, parts, read_part
+from zorba_ray.records.stream import DamagedPart, kept, parts, read_part
 
 COST = ["round", "flops", "backward_flops"]
 
@@ -23,10 +23,21 @@ class Past:
     late: pa.Table  # client records of reports that came too late
     costs: pa.Table  # columns of COST of all client records
 
+    def before(self, round: int) -> Past:
+        """What stays where all from `round` on is done again, as `records.stream.truncate` says."""
+        rounds, evaluations, late = (kept(table, round) for table in (self.rounds, self.evaluations, self.late))
+        return Past(rounds, evaluations, late, self.costs.filter(pc.less(self.costs["round"], round)))
+
     @property
     def evaluated(self) -> frozenset[int]:
         """Numbers of rounds after which the model was evaluated."""
         return frozenset(self.evaluations["round"].to_pylist())
+
+
+def nothing() -> Past:
+    """Of a run that has not begun."""
+    empty = SCHEMA.empty_table()
+    return Past(empty, empty, empty, empty.select(COST))
 
 
 def read_past(folder: Path, damaged: list[Path] | None = None) -> Past:

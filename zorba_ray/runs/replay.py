@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config, TaskConfig
-from zorba_ray.ledger import LedgerError, read_ledger, replay
+from zorba_ray.ledger import Ledger, LedgerError, read_ledger, replay
+from zorba_ray.ledger.snapshot import Snapshot, read_snapshots
+from zorba_ray.ledger.tensors import FOLDER, file_name, is_gone
 from zorba_ray.messages import Header
 from zorba_ray.model import BlockModel
 from zorba_ray.model.quantise import dequantise
@@ -27,12 +31,14 @@ Rounds = int | Literal["best"] | None  # how many; None: all that the ledger has
 
 @dataclass(frozen=True)
 class Replayed:
-    """The model after `rounds` rounds, and the digest of its block vectors."""
+    """The model after `rounds` rounds, and the digest of its block vectors; `start`: the round of the snapshot from
+    which it was replayed (0: the base), because what led there is gone."""
 
     model: BlockModel
     task: TaskConfig
     rounds: int
     sha256: str
+    start: int = 0
 
 
 def replayed_model(folder: Path, rounds: Rounds = None, client: int | None = None) -> Replayed:
@@ -54,11 +60,16 @@ def replayed_on(folder: Path, rounds: Rounds, config: Config, task: Task, client
     model = load_base_model(config, task)
     vectors = [block.vector for block in model.blocks]
     refuse_another_base(vectors_sha256([vector.numpy() for vector in vectors]), ledger.header, folder, config)
-    replay(vectors, ledger.header, (entry.step for entry in ledger.entries[:rounds]))
+    snapshot = beginning(folder, ledger, rounds)
+    start = snapshot.rounds if snapshot else 0
+    if snapshot:
+        for vector, kept in zip(vectors, snapshot.vectors, strict=True):
+            vector.copy_(torch.tensor(kept))
+    replay(vectors, ledger.header, (entry.step for entry in ledger.entries[start:rounds]))
     model.moved()
     if client is not None:
         keep_as(model, config, folder, client, rounds)
-    return Replayed(model, config.task, rounds, vectors_sha256([vector.numpy() for vector in vectors]))
+    return Replayed(model, config.task, rounds, vectors_sha256([vector.numpy() for vector in vectors]), start)
 
 
 def refuse_another_base(sha256: str, header: Header, folder: Path, config: Config) -> None:
@@ -68,6 +79,25 @@ def refuse_another_base(sha256: str, header: Header, folder: Path, config: Confi
             f"the model {config.model.called} is not the one that {folder} was begun with (its weights differ); "
             f"put the original weights back"
         )
+
+
+def beginning(folder: Path, ledger: Ledger, rounds: int) -> Snapshot | None:
+    """From where so many rounds are replayed: the base (None), or a snapshot where tensors on the way from it are
+    gone."""
+    gone = [entry.step for entry in ledger.entries if is_gone(entry.step)]
+    needed = max((step.round + 1 for step in gone if step.round < rounds), default=0)
+    if needed == 0:
+        return None
+    sound = [kept for kept in read_snapshots(folder, ledger.seals) if vectors_sha256(kept.vectors) == kept.sha256]
+    for kept in sound:
+        if needed <= kept.rounds <= rounds:
+            return kept
+    after = [kept.rounds for kept in sound if kept.rounds > gone[-1].round]
+    others = f", or replay to round {min(after)} or a later one" if after else ""
+    raise ConfigError(
+        f"{folder / FOLDER / file_name(needed - 1)} is missing, and the ledger needs it (checkpoint.tensors lets go of "
+        f"the tensors of old rounds); restore it from a copy{others}"
+    )
 
 
 def best_round(folder: Path) -> int:

@@ -12,36 +12,37 @@ from zorba_ray.config.environment import written
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import has_header, ledger_sha256, read_ledger
+from zorba_ray.ledger import count_rounds, has_header, ledger_sha256
 from zorba_ray.methods import kind_of
-from zorba_ray.runs.bound import refuse_another_run
-from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config, write_whole
+from zorba_ray.runs.bound import FREE, refuse_another_run
+from zorba_ray.runs.folder import CONFIG, LEDGER, stored_config, write_whole, writing_to
 from zorba_ray.runs.lock import refuse_held
 from zorba_ray.runs.rewind import refuse_fewer_rounds, refuse_lost_ledger
 from zorba_ray.runs.summary import FILE as SUMMARY
 from zorba_ray.runs.summary import Summary, read_summary
 from zorba_ray.runs.trust import refuse_method_file, refuse_untrusted
 
-FREE = ("placement", "rounds", "runtime", "stop", "out")  # what may differ: where it computes, and for how long
+HERE = ("placement", "runtime", "out")  # of what may be given again, that which holds for one sitting
 
 
 def resumed_config(folder: Path, overrides: Sequence[str] = (), trusted: bool = False) -> Config:
-    """The config of a run to go on with: the one it was begun with, computing elsewhere or for longer if asked. What
-    can be told from the folder alone is told here, before anything starts. `trusted`: code that the folder's config
-    names may run."""
+    """The config of a run to go on with: the one it was begun with, but for what decides no line of its ledger and is
+    given again. What can be told from the folder alone is told here, before anything starts. `trusted`: code that the
+    folder's config names may run."""
     for override in overrides:
-        if override.partition("=")[0].partition(".")[0] not in FREE[:-1]:
+        if override.partition("=")[0].partition(".")[0] not in set(FREE) - {"out"}:
             raise ConfigError(
-                "a resumed run keeps its config; only placement, runtime.*, stop.* and more rounds may be given with "
-                "--resume"
+                "a resumed run keeps its config; only more rounds, name, placement, method_file, runtime.*, guard.*, "
+                "stop.* and checkpoint.* may be given with --resume"
             )
     refuse_untrusted(folder, trusted)
     stored, config = stored_config(folder), stored_config(folder, overrides)
     check_rounds(stored, config, folder)
-    refuse_held(folder)
+    with writing_to(folder):
+        refuse_held(folder)
     if has_header(folder / LEDGER):
         refuse_another_run(config, folder)
-        refuse_fewer_rounds(config, len(read_ledger(folder / LEDGER).entries))
+        refuse_fewer_rounds(config, count_rounds(folder / LEDGER))
     else:
         refuse_lost_ledger(folder)
     return config
@@ -62,8 +63,9 @@ def can_resume(folder: Path) -> bool:
 
 
 def check_same(config: Config, folder: Path, trusted: bool = False) -> None:
-    """A config given for a run that was begun must be that run's, but for what --resume may change. `trusted`: other
-    code than its own, which the folder's config names, may run to see what that says."""
+    """A config given for a run that was begun must be that run's, but for what --resume may change; and nobody else
+    goes on with it now. `trusted`: other code than its own, which the folder's config names, may run to see what that
+    says."""
     refuse_method_file(folder, trusted)
     stored = stored_config(folder)
     before, now = dict(flat(stored)), dict(flat(config))
@@ -74,6 +76,8 @@ def check_same(config: Config, folder: Path, trusted: bool = False) -> None:
                 f"that is another run; give it a folder of its own"
             )
     check_rounds(stored, config, folder)
+    with writing_to(folder):
+        refuse_held(folder)
 
 
 def flat(section: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -100,8 +104,8 @@ def check_rounds(stored: Config, config: Config, folder: Path) -> None:
 
 
 def keep_config(config: Config, folder: Path) -> None:
-    """Write down for how long the run now goes on; where it computes is not kept."""
+    """Write down with what the run now goes on; where it computes is not kept."""
     stored = load.load_config(folder / CONFIG, kind_of=kind_of, elsewhere=True)
-    if (stored.rounds, stored.stop) != (config.rounds, config.stop):
-        longer = dataclasses.replace(stored, rounds=config.rounds, stop=config.stop)
-        write_whole(folder / CONFIG, to_yaml(longer))
+    kept = dataclasses.replace(config, **{name: getattr(stored, name) for name in HERE})
+    if kept != stored:
+        write_whole(folder / CONFIG, to_yaml(kept))

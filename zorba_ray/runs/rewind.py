@@ -6,18 +6,29 @@ A round is a pure function of the rounds before it, so doing it again gives the 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import read_ledger, truncate_ledger
+from zorba_ray.ledger import Ledger, read_ledger, truncate_ledger
+from zorba_ray.ledger.snapshot import remove_torn
 from zorba_ray.records.stream import FOLDER, parts, truncate
 from zorba_ray.runs.folder import LEDGER
-from zorba_ray.runs.past import read_past
+from zorba_ray.runs.past import Past, read_past
 
 
-def rewind(folder: Path, config: Config) -> list[str]:
-    """Go back to the last round up to which ledger and records are whole; what there is to say of it."""
+@dataclass(frozen=True)
+class Rewound:
+    """What is whole of a run, as it now lies on disk, and what there is to say of the rest."""
+
+    ledger: Ledger
+    past: Past
+    notes: list[str]
+
+
+def rewind(folder: Path, config: Config) -> Rewound:
+    """Go back to the last round up to which ledger and records are whole. Each is read once: a long run has much."""
     ledger = read_ledger(folder / LEDGER)
     refuse_fewer_rounds(config, len(ledger.entries))
     notes = [f"the ledger's torn end was removed ({ledger.cut})"] if ledger.cut else []
@@ -30,11 +41,12 @@ def rewind(folder: Path, config: Config) -> list[str]:
     rounds = min(done, whole_rounds(set(past.rounds["round"].to_pylist()), past.evaluated, config.evaluation.every))
     if rounds < done:
         notes.append(f"{unread}the records of rounds {rounds} to {done - 1} were lost; they are done again")
-        truncate_ledger(folder / LEDGER, rounds)
+        ledger = truncate_ledger(folder / LEDGER, ledger, rounds)
     elif damaged:
         notes.append(f"{unread}nothing in it was of use")
     truncate(folder / FOLDER, rounds)
-    return notes
+    remove_torn(folder)
+    return Rewound(ledger, past.before(rounds), notes)
 
 
 def whole_rounds(rounds: Collection[int], evaluated: Collection[int], every: int) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.allocation import Plan
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import LedgerWriter, has_header, read_ledger
+from zorba_ray.ledger import LedgerWriter, has_header
 from zorba_ray.messages import Header, Step, TensorStep, nothing_from
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
 from zorba_ray.records.stream import FOLDER, RecordWriter, read_parts
@@ -24,7 +24,7 @@ from zorba_ray.runs.bound import bind, refuse_another_run
 from zorba_ray.runs.collapse import Collapse
 from zorba_ray.runs.exposure import client_accuracy
 from zorba_ray.runs.folder import LEDGER, Claim
-from zorba_ray.runs.past import read_past
+from zorba_ray.runs.past import nothing
 from zorba_ray.runs.plans import probes_before, store
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.runs.recall import recall
@@ -49,8 +49,12 @@ class Session:
         self.folder = folder = claim.folder
         self.notes: list[str] = [*prepared.outline.notes]
         self._earlier_seconds = 0.0
+        read, past = None, nothing()
         if has_header(folder / LEDGER):
-            self.notes += [*refuse_another_run(config, folder), *rewind(folder, config)]
+            self.notes += refuse_another_run(config, folder)
+            rewound = rewind(folder, config)
+            read, past = rewound.ledger, rewound.past
+            self.notes += rewound.notes
             if (folder / SUMMARY).exists():
                 self._earlier_seconds = read_summary(folder).seconds
         else:
@@ -59,13 +63,12 @@ class Session:
             for round, plan in prepared.allocator.plans.items():
                 store(Allocated(round, plan, prepared.allocator.given, []), (), folder)
             bind(config, prepared.outline.header, folder)
-        self.ledger = LedgerWriter(folder / LEDGER, prepared.outline.header)
+        self.ledger = LedgerWriter(folder / LEDGER, prepared.outline.header, read)
         self.writer = RecordWriter(folder / FOLDER)
-        entries = read_ledger(folder / LEDGER).entries
+        entries = read.entries if read else []
         self.steps: list[Step] = [entry.step for entry in entries]
         self._first_loss = next((entry.loss for entry in entries if math.isfinite(entry.loss)), None)
         self.statuses: Counter[str] = Counter()  # of the clients' reports in this sitting
-        past = read_past(folder)
         self._evaluated = past.evaluated
         self.target = Target(config.stop, past)
         self._collapse = Collapse(config.guard.collapse, prepared.outline.guess)
@@ -180,9 +183,11 @@ class Session:
         """Put what there is on disk, and let go of the folder."""
         try:
             self.writer.flush()
-            self.ledger.close()
         finally:
-            self.claim.release()
+            try:
+                self.ledger.close()
+            finally:
+                self.claim.release()
 
     def finish(
         self,

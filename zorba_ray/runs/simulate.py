@@ -7,19 +7,21 @@ studies, tests and benchmarks all come in by this door.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
+from zorba_ray.ledger.snapshot import Snapshot, read_snapshots
 from zorba_ray.messages import Step
 from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.rounds.loop import Backend
-from zorba_ray.runs.folder import Claim, claim_folder
+from zorba_ray.runs.checkpoints import is_due, keep
+from zorba_ray.runs.folder import Claim, claim_folder, writing_to
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.runs.resume import keep_config
 from zorba_ray.runs.session import Session
@@ -29,6 +31,7 @@ from zorba_ray.world.world import Diverged
 BREATH = 0.25  # seconds of rounds between two answers to the front end; rounds never wait for it
 
 Event = RoundRecord | EvaluationRecord | str
+Snapshots = Callable[[], Iterable[Snapshot]]  # those that lie on the run's ledger, the newest first
 
 
 class Carrier(Backend, Protocol):
@@ -47,8 +50,11 @@ class Site(Protocol):
     def read(self, config: Config) -> tuple[Any, Outline]:
         """Model and data: the base, or a reference to it, and what the driver must know of it."""
 
-    def ready(self, prepared: Prepared, steps: Sequence[Step]) -> Carrier:
-        """Clients at the weights to which the ledger's steps lead."""
+    def ready(self, prepared: Prepared, steps: Sequence[Step], snapshots: Snapshots) -> Carrier:
+        """Clients at the weights to which the ledger's steps lead, from a snapshot on if there is one."""
+
+    def snapshot(self) -> Snapshot | None:
+        """The current weights; None where nobody can tell."""
 
     def faults(self) -> Sequence[str]:
         """What died or raised so far."""
@@ -62,6 +68,7 @@ class Here:
     threads: int = 1
     backend: Callable[[Any, int], Carrier] = LocalBackend
     kind: str = "in process"
+    host: Any = None  # once it is ready
 
     def read(self, config: Config) -> tuple[Any, Outline]:
         import torch
@@ -71,15 +78,21 @@ class Here:
         torch.set_num_threads(self.threads)
         return read(config)
 
-    def ready(self, prepared: Prepared, steps: Sequence[Step]) -> Carrier:
+    def ready(self, prepared: Prepared, steps: Sequence[Step], snapshots: Snapshots) -> Carrier:
         import torch
 
         from zorba_ray.runs.prepare import build_host
 
         torch.set_num_threads(self.threads)
-        host = build_host(prepared.base, self.device)
+        self.host = host = build_host(prepared.base, self.device)
+        for kept in snapshots():
+            if host.adopt(kept.vectors, kept.rounds, kept.sha256):
+                break
         host.apply(steps)
         return self.backend(host, prepared.test_examples)
+
+    def snapshot(self) -> Snapshot | None:
+        return Snapshot(self.host.rounds, self.host.vectors(), self.host.digest())
 
     def faults(self) -> Sequence[str]:
         return ()
@@ -90,8 +103,8 @@ def begin(config: Config, folder: Path, resume: bool, site: Site, claim: Claim |
     anything expensive; of a mistake of the user's, nothing stays in it."""
     claim = claim or claim_folder(config, folder, resume)
     try:
+        base, outline = site.read(config)
         with writing_to(claim.folder):
-            base, outline = site.read(config)
             simulation = Simulation(allocated(config, base, outline, claim.folder if resume else None), claim, site)
             if resume:
                 keep_config(config, claim.folder)
@@ -109,20 +122,20 @@ class Simulation:
         self.folder, self.site = claim.folder, site
         self.session = Session(prepared.config, prepared, claim)
         self.failed = False
-        self.backend = site.ready(prepared, self.session.steps)
+        snapshots = partial(read_snapshots, self.folder, self.session.ledger.seals)  # which grow
+        self.backend = site.ready(prepared, self.session.steps, snapshots)
         self.events: Iterator[Event] = self.session.events(self.backend)
 
-    def advance(self, keep: Callable[[int, str], None] | None = None) -> list[Event]:
-        """Rounds for a breath's time and what came of them; empty when the run is done. `keep` is told after each round
-        how many are done, and the seal of the ledger's last line."""
+    def advance(self) -> list[Event]:
+        """Rounds for a breath's time and what came of them; empty when the run is done. Weights are kept on the way."""
         until = time.perf_counter() + BREATH
         happened: list[Event] = []
         try:
             with writing_to(self.folder):
                 for event in self.events:
                     happened.append(event)
-                    if keep is not None and isinstance(event, RoundRecord):
-                        keep(event.round + 1, self.session.ledger.seal)
+                    if isinstance(event, RoundRecord) and is_due(self.session.config, event.round + 1):
+                        keep(self.session.config, self.folder, self.session.ledger.seal, self.site.snapshot)
                     if time.perf_counter() > until:
                         break
         except Diverged:
@@ -165,15 +178,3 @@ def simulate(config: Config, folder: Path, site: Site | None = None, resume: boo
         simulation.finish(stopped=str(error))
         raise
     return simulation.finish()
-
-
-@contextmanager
-def writing_to(folder: Path) -> Iterator[None]:
-    """A full disk is the user's to mend: one line. What is in the ledger by then is whole."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {folder}: {error.strerror or error}; the rounds in its ledger are whole. Make room, then "
-            f"go on by --resume {folder}"
-        ) from None

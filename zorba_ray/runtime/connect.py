@@ -14,7 +14,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -55,7 +55,7 @@ def connect(address: str) -> list[str]:
             return [] if is_alone() else ["Ray listens on every interface of this machine (docs/security.md)"]
         except ray.exceptions.AuthenticationError as error:
             raise ConfigError(first_sentence(error)) from None
-        except (ConnectionError, RuntimeError) as error:
+        except (OSError, RuntimeError) as error:  # no connection, or no room for another process
             if attempt < attempts and "Initialization failure from server" in str(error):
                 continue
             what = f"the Ray cluster at {target} did not take this run" if target else "Ray does not start here"
@@ -65,13 +65,24 @@ def connect(address: str) -> list[str]:
 
 @contextmanager
 def sigterm_kept() -> Iterator[None]:
-    """Ray takes SIGTERM over when it starts, and dumps a C++ stack when one comes."""
+    """Ray takes SIGTERM over while it starts, at first to leave at once, in the end to dump a C++ stack: where this
+    process has a handler of its own, that one stays."""
     handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    utils: Any = None
+    with suppress(ImportError):
+        from ray._private import utils
+    taken_by = getattr(utils, "set_sigterm_handler", None)
+    if taken_by is not None:
+        utils.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
-        if callable(handler) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
+        if taken_by is not None:
+            utils.set_sigterm_handler = taken_by
+        signal.signal(signal.SIGTERM, handler)
 
 
 def find_cluster(address: str) -> str:

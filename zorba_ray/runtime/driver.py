@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the rest is imported while the actors start
     from zorba_ray.ledger.snapshot import Snapshot
     from zorba_ray.messages import Step
     from zorba_ray.runs.prepared import Outline, Prepared
-    from zorba_ray.runs.simulate import Event
+    from zorba_ray.runs.simulate import Event, Snapshots
     from zorba_ray.runs.summary import Summary
     from zorba_ray.runtime.backend import RayBackend
 
@@ -65,10 +65,10 @@ class OnRay:
         self.pool.setup(offloads=self._offloads())
         return self.pool.base, outline
 
-    def ready(self, prepared: Prepared, steps: Sequence[Step]) -> RayBackend:
+    def ready(self, prepared: Prepared, steps: Sequence[Step], snapshots: Snapshots) -> RayBackend:
         from zorba_ray.runtime.backend import RayBackend
 
-        self.pool.snapshots = self._snapshots
+        self.pool.snapshots = snapshots
         self.pool.ready(steps)
         drop = self.config.runtime.on_fault == "drop"
         batch = self.config.evaluation.batch
@@ -77,28 +77,13 @@ class OnRay:
     def faults(self) -> Sequence[str]:
         return self.pool.faults
 
-    def keep(self, rounds: int, seal: str) -> None:
-        """Every so many rounds, a snapshot of the weights beside the ledger, whose last line has that seal."""
-        from zorba_ray.ledger.snapshot import Snapshot, oldest_round, write_snapshot
-        from zorba_ray.ledger.tensors import forget_tensors
+    def snapshot(self) -> Snapshot | None:
+        """The weights after the rounds so far, from an actor that is well."""
+        from zorba_ray.ledger.snapshot import Snapshot
 
-        section = self.config.checkpoint
-        if not section.every or rounds % section.every or rounds == self.config.rounds:
-            return
-        self.watch.news.enter(f"keeping the weights of round {rounds}")
+        self.watch.news.enter(f"keeping the weights of round {len(self.pool.steps)}")
         current = self.pool.weights()
-        if current is None or current[0] != rounds:
-            return
-        write_snapshot(self.folder, Snapshot(rounds, ray.get(current[1]), current[2]), seal, section.keep)
-        if section.tensors:
-            forget_tensors(self.folder, min(oldest_round(self.folder), rounds - section.tensors))
-
-    def _snapshots(self) -> Iterator[Snapshot]:
-        from zorba_ray.ledger import read_ledger
-        from zorba_ray.ledger.snapshot import read_snapshots
-        from zorba_ray.runs.folder import LEDGER
-
-        return read_snapshots(self.folder, read_ledger(self.folder / LEDGER).seals)
+        return None if current is None else Snapshot(current[0], ray.get(current[1]), current[2])
 
     def _offloads(self) -> bool:
         """Whether a client on its own share of a GPU leaves full-precision blocks that it does not tune in host memory:
@@ -161,7 +146,7 @@ class Driver:
 
     def advance(self) -> list[Event]:
         """Rounds for a breath's time and what came of them; empty when the run is done."""
-        happened = [] if self.asked_to_stop else self.simulation.advance(self.site.keep)
+        happened = [] if self.asked_to_stop else self.simulation.advance()
         for event in happened:
             self.metrics.observe(event, self.session.statuses, len(self.site.faults()))
         return [*self.watch.news.take(), *happened] if happened else []

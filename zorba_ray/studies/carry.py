@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.runs.folder import PLANNED
+from zorba_ray.runs.folder import PLANNED, CannotWrite
 
 KEPT = (
     "config.yaml", "bound.json", "method_file.py", *PLANNED, "ledger.jsonl", "summary.json", "records/*.parquet",
@@ -19,7 +19,8 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Carried:
-    """What came of a run. `status`: ok, diverged, infeasible (it never began) or failed (a fault of the program)."""
+    """What came of a run. `status`: ok, diverged, infeasible (it never began) or failed (a fault of the
+    program or of the machine)."""
 
     status: str
     message: str  # why, where it is not ok
@@ -55,6 +56,8 @@ def outcome(config: Config, folder: Path, device: str) -> tuple[str, str]:
         simulate(config, folder, Here(device))
     except Diverged as error:
         return "diverged", str(error)
+    except CannotWrite as error:
+        return "failed", str(error)
     except ConfigError as error:
         return "infeasible", str(error)
     return "ok", ""

@@ -20,6 +20,7 @@ from zorba_ray.studies.spec import Arm, Study, slug
 
 Phase = Literal["sweep", "final"]
 T = TypeVar("T")
+RUNS = "runs"  # the folder in a study's that has all of them
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Run:
         """Below the study's folder."""
         cell = self.cell
         parts = [slug(cell.arm.name), *([slug(cell.setting) or "0"] if cell.setting else [])]
-        return Path("runs", *parts, f"{self.phase}-lr{self.rate:g}-seed{self.seed}")
+        return Path(RUNS, *parts, f"{self.phase}-lr{self.rate:g}-seed{self.seed}")
 
 
 def cells(study: Study) -> list[Cell]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
@@ -14,13 +18,15 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.records.schema import EvaluationRecord, to_records
 from zorba_ray.records.stream import table
-from zorba_ray.runs.folder import CONFIG
+from zorba_ray.runs.folder import CONFIG, make_alone, make_named, write_whole, writing_to
+from zorba_ray.runs.lock import Lock
 from zorba_ray.studies.carry import Carried
-from zorba_ray.studies.cells import Cell, Run, sweep_runs
+from zorba_ray.studies.cells import RUNS, Cell, Run, sweep_runs
 from zorba_ray.studies.choose import Choice, Tried, choose
 from zorba_ray.studies.spec import Study, load_study
 
 STUDY, OUTCOME = "study.yaml", "outcome.json"
+KEPT = "runs that are done are kept"
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,56 @@ class Outcome:
     seconds: float
 
 
-def begin(study: Study, folder: Path) -> None:
-    """A new study never writes over another one."""
+@contextmanager
+def begun(study: Study) -> Iterator[Path]:
+    """The folder of a new study, with its spec, this process's own until it leaves; a mistake that comes to light
+    before its first run leaves nothing. A new study never writes over another one."""
+    wanted = Path(study.out or f"runs/{study.name}-{datetime.now():%Y%m%d-%H%M%S}")
+    if study.out:
+        refuse_used(wanted)
+    folder = make_named(wanted) if study.out else make_alone(wanted)
+    lock = locked(folder)
+    try:
+        refuse_used(folder)
+        text = yaml.safe_dump(dataclasses.asdict(study), sort_keys=False, allow_unicode=True)
+        with writing_to(folder, KEPT, study_line(folder)):
+            write_whole(folder / STUDY, text)
+        try:
+            yield folder
+        except ConfigError:
+            if not (folder / RUNS).exists():
+                (folder / STUDY).unlink(missing_ok=True)
+            raise
+    finally:
+        lock.release()
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def again(folder: Path) -> Iterator[Study]:
+    """The study that a folder was begun with, this process's own until it leaves."""
+    study = resumed(folder)
+    lock = locked(folder)
+    try:
+        yield study
+    finally:
+        lock.release()
+
+
+def locked(folder: Path) -> Lock:
+    with writing_to(folder, KEPT, study_line(folder)):
+        return Lock(folder)
+
+
+def refuse_used(folder: Path) -> None:
     if (folder / STUDY).exists():
         raise ConfigError(f"{folder} holds a study; go on with it by --resume {folder}, or choose another `out`")
-    folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(dataclasses.asdict(study), sort_keys=False, allow_unicode=True)
-    (folder / STUDY).write_text(text, encoding="utf-8")
+
+
+def study_line(folder: Path) -> str:
+    """The command that goes on with a study."""
+    return f"python -m zorba_ray.study --resume {shlex.quote(str(folder))}"
 
 
 def resumed(folder: Path) -> Study:
