@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default is 15, and the tests beside them would starve actors
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it, and so would our children
 
 # A busy machine is no bug: no property has a deadline. Under CI the examples are the same at every run, so that a
