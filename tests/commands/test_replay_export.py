@@ -18,12 +18,13 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import ModelConfig
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.model import HeadSpec, hollow_model, save_adapter
+from zorba_ray.model.batch import Batch
 from zorba_ray.model.quantise import Bits, quantise
 from zorba_ray.playground import MODEL
 from zorba_ray.playground.pretrain import build_tokenizer
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.replay import replayed_model
-from zorba_ray.tasks import Batch, load_task, make_batch
+from zorba_ray.tasks import load_task, make_batch
 
 SMALL = [
     "rounds=2", "clients.count=2", "clients.batch=4", "zo.directions=2", "evaluation.examples=8", "evaluation.every=2",

@@ -182,6 +182,7 @@ class TaskConfig:
     max_tokens: int = key(128, "longest example in tokens; longer texts are cut, never the prompt's end")
     train_examples: int = key(0, "use at most this many training examples, drawn by the seed; 0: all. The embedded "
                               "task makes as many as asked")
+    per_class: int = key(0, "of each label this many training examples, drawn by the seed (few-shot); 0: all")
     test_examples: int = key(0, "use at most this many test examples, drawn by the seed; 0: all")
     validation_examples: int = key(0, "training examples set aside for choosing hyper-parameters; no client has them")
 

@@ -305,7 +305,8 @@ def check_model(model: ModelConfig) -> None:
 def check_task(task: TaskConfig) -> None:
     require(bool(task.name), "task.name", task.name, "'embedded', a known task or 'files'")
     at_least(1, task__max_tokens=task.max_tokens)
-    at_least(0, task__train_examples=task.train_examples, task__test_examples=task.test_examples)
+    at_least(0, task__train_examples=task.train_examples, task__test_examples=task.test_examples,
+             task__per_class=task.per_class)
     at_least(0, task__validation_examples=task.validation_examples)
     require(len(task.words) != 1, "task.words", task.words, "one word for each label, so two or more")
     require(len(set(task.words)) == len(task.words), "task.words", task.words, "all different")

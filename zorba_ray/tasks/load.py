@@ -16,7 +16,7 @@ from zorba_ray.noise import Domain, generator
 from zorba_ray.playground.task import test_reviews, train_reviews
 from zorba_ray.tasks.encode import Encoder, windows
 from zorba_ray.tasks.examples import Examples, Task, TaskKind, pack
-from zorba_ray.tasks.read import Table, is_file, parse_hub, read_file, read_hub
+from zorba_ray.tasks.read import Table, as_ours, is_file, parse_hub, read_file, read_hub
 from zorba_ray.tasks.registry import KNOWN, Hub, KnownTask
 
 HELD_OUT_SEED = 0  # which examples are held out belongs to the task, not to the run
@@ -65,7 +65,7 @@ def tokenizer_of(config: TaskConfig, model: ModelConfig) -> Any:
 def training(config: TaskConfig, rows: Rows, seed: int) -> tuple[Rows, Rows]:
     """The rows that are trained on, and those that are set aside from them."""
     train, validation = set_aside(rows, config.validation_examples)
-    return subsample(train, config.train_examples, seed, 0), validation
+    return subsample(few_shot(train, config.per_class, seed), config.train_examples, seed, 0), validation
 
 
 def set_aside(rows: Rows, count: int) -> tuple[Rows, Rows]:
@@ -130,10 +130,9 @@ def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], 
 
 def read(source: str, hub: Hub | None, part: str, name: str) -> Table:
     key = f"task.{part}"
-    if source and is_file(source):
-        return read_file(source, key)
     if source:
-        return read_hub(*parse_hub(source, part), key)
+        table = read_file(source, key) if is_file(source) else read_hub(*parse_hub(source, part), key)
+        return table if hub is None else as_ours(table, hub)
     if hub is None:
         raise ConfigError(f"{key} is empty, and {name} has no data set on the hub; give a local file")
     return read_hub(hub, hub.train if part == "train" else hub.test, key)
@@ -169,6 +168,9 @@ def observed_classes(table: Table, column: str) -> tuple[str, ...]:
 
 
 def rows_of(table: Table, known: KnownTask, label: str, classes: tuple[str, ...], key: str) -> Rows:
+    if known.unlabelled and label in table:
+        agreed = [i for i, value in enumerate(table[label]) if value != known.unlabelled]
+        table = {name: [column[i] for i in agreed] for name, column in table.items()}
     count = len(next(iter(table.values()), []))
     if not count:
         raise ConfigError(f"{key}: the data has no rows")
@@ -189,6 +191,19 @@ def rows_of(table: Table, known: KnownTask, label: str, classes: tuple[str, ...]
             raise ConfigError(f"{key}: row {i + 1} has label {value!r}; the labels are {expected}")
         labels[i] = number[value]
     return Rows(text, labels, groups)
+
+
+def few_shot(rows: Rows, most: int, seed: int) -> Rows:
+    """`most` rows of each label, drawn by the seed; 0: all."""
+    if not most:
+        return rows
+    order = generator(seed, Domain.DATA, 4).permutation(len(rows.labels))
+    of = rows.labels[order]
+    sizes = np.bincount(of)
+    if (sizes[sizes > 0] < most).any():
+        short = int(np.flatnonzero((sizes > 0) & (sizes < most))[0])
+        raise ConfigError(f"task.per_class is {most}, but only {sizes[short]} rows have label number {short}")
+    return rows.take(np.sort(np.concatenate([order[of == label][:most] for label in np.unique(of)])))
 
 
 def subsample(rows: Rows, most: int, seed: int, part: int) -> Rows:

@@ -154,8 +154,21 @@ def read_hub(hub: Hub, split: str, key: str) -> Table:
             raise data_out_of_reach(key, hub.path) from None
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{key}: `datasets` cannot load {hub.path!r}, split {split!r}: {line}") from None
-    ours = {theirs: name for name, theirs in hub.columns.items()}
-    table = {ours.get(name, name): [as_text(value) for value in data[name]] for name in data.column_names}
-    if hub.labels:
-        table["label"] = [hub.labels.get(label, label) for label in table["label"]]
-    return table
+    table = {name: [as_text(value) for value in data[name]] for name in data.column_names}
+    return with_labels(with_columns(table, hub), hub)
+
+
+def as_ours(table: Table, hub: Hub) -> Table:
+    """A copy of the hub's data has its columns and labels, which become ours; one with our columns stays as it is."""
+    theirs = hub.columns.get("label", "label")
+    found = with_columns(table, hub)
+    return with_labels(found, hub) if theirs in table and theirs not in found else found
+
+
+def with_columns(table: Table, hub: Hub) -> Table:
+    ours = {theirs: name for name, theirs in hub.columns.items() if name not in table}
+    return {ours.get(name, name): column for name, column in table.items()}
+
+
+def with_labels(table: Table, hub: Hub) -> Table:
+    return table | {"label": [hub.labels.get(label, label) for label in table["label"]]} if hub.labels else table

@@ -35,7 +35,14 @@ class KnownTask:
     split: tuple[str, str, str] | None = None  # column that tells train from test, and its two values
     held_out: int = 0  # test examples drawn from the training data where there is no test data
     group: str = ""  # column of the natural partition
+    unlabelled: str = ""  # label of rows that nobody agreed on, which are left out
 
+
+GREAT = ("terrible", "great")
+PAIR = ("premise", "hypothesis")
+INFER = 'Suppose {premise} Can we infer that "{hypothesis}"? Yes, No, or Maybe?\n'
+GLUE, SUPERGLUE = "nyu-mll/glue", "aps/super_glue"
+PARQUET = "refs/convert/parquet"  # the branch without a script
 
 KNOWN: dict[str, KnownTask] = {
     "embedded": KnownTask(
@@ -47,7 +54,7 @@ KNOWN: dict[str, KnownTask] = {
     "sst2": KnownTask(
         classes=("negative", "positive"),
         prompt="{text} It was",
-        words=("terrible", "great"),
+        words=GREAT,
         sentences=("This movie is terrible.", "This movie is great."),
         hub=Hub("SetFit/sst2", test="validation"),
     ),
@@ -80,27 +87,94 @@ KNOWN: dict[str, KnownTask] = {
         ),
         hub=Hub(
             "CogComp/trec",
-            revision="refs/convert/parquet",
+            revision=PARQUET,
             columns={"label": "coarse_label"},
             labels={"0": "2", "1": "1", "2": "0", "3": "3", "4": "4", "5": "5"},
         ),
     ),
     "rte": KnownTask(
         classes=("entailment", "not entailment"),
-        text=("premise", "hypothesis"),
+        text=PAIR,
         prompt='{premise}\nDoes this mean that "{hypothesis}" is true? Yes or No?\n',
         words=("Yes", "No"),
         hub=Hub(
-            "nyu-mll/glue",
+            GLUE,
             config="rte",
             test="validation",
             columns={"premise": "sentence1", "hypothesis": "sentence2"},
         ),
     ),
+    "snli": KnownTask(
+        classes=("entailment", "neutral", "contradiction"),
+        text=PAIR,
+        prompt=INFER,
+        words=("Yes", "Maybe", "No"),
+        hub=Hub("stanfordnlp/snli"),
+        unlabelled="-1",
+    ),
+    "mnli": KnownTask(
+        classes=("entailment", "neutral", "contradiction"),
+        text=PAIR,
+        prompt=INFER,
+        words=("Yes", "Maybe", "No"),
+        hub=Hub(GLUE, config="mnli", test="validation_matched"),
+    ),
+    "cb": KnownTask(
+        classes=("entailment", "contradiction", "neutral"),
+        text=PAIR,
+        prompt=INFER,
+        words=("Yes", "No", "Maybe"),
+        hub=Hub(SUPERGLUE, config="cb", revision=PARQUET, test="validation"),
+    ),
+    "boolq": KnownTask(
+        classes=("no", "yes"),
+        text=("passage", "question"),
+        prompt="{passage} {question}?\n",
+        words=("No", "Yes"),
+        hub=Hub(
+            "google/boolq", test="validation", columns={"label": "answer"}, labels={"False": "0", "True": "1"}
+        ),
+    ),
+    "wic": KnownTask(
+        classes=("another meaning", "the same meaning"),
+        text=("word", "sentence1", "sentence2"),
+        prompt='Does the word "{word}" have the same meaning in these two sentences? Yes, No?\n{sentence1}\n'
+        "{sentence2}\n",
+        words=("No", "Yes"),
+        hub=Hub(SUPERGLUE, config="wic", revision=PARQUET, test="validation"),
+    ),
+    "mrpc": KnownTask(
+        classes=("not equivalent", "equivalent"),
+        text=("sentence1", "sentence2"),
+        prompt="Do the following two sentences mean the same thing? Yes or No?\nSentence 1: {sentence1}\n"
+        "Sentence 2: {sentence2}\n",
+        words=("No", "Yes"),
+        hub=Hub(GLUE, config="mrpc", test="validation"),
+    ),
+    "cola": KnownTask(
+        classes=("unacceptable", "acceptable"),
+        prompt="{text} Is this sentence grammatical? Yes or No?\n",
+        words=("No", "Yes"),
+        hub=Hub(GLUE, config="cola", test="validation", columns={"text": "sentence"}),
+    ),
+    "yelp": KnownTask(
+        classes=("negative", "positive"),
+        prompt="{text} It was",
+        words=GREAT,
+        sentences=("This place is terrible.", "This place is great."),
+        hub=Hub("fancyzhx/yelp_polarity"),
+    ),
+    "imdb": KnownTask(
+        classes=("negative", "positive"),
+        prompt="{text} It was",
+        words=GREAT,
+        sentences=("This movie is terrible.", "This movie is great."),
+        hub=Hub("stanfordnlp/imdb"),
+    ),
     "amazon": KnownTask(
         classes=("negative", "positive"),
         prompt="{text} It was",
-        words=("terrible", "great"),
+        words=GREAT,
         sentences=("This product is terrible.", "This product is great."),
         split=("split", "train", "dev"),
         group="domain",
