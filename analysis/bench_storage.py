@@ -31,7 +31,7 @@ from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import Base, build_host, read
 from zorba_ray.runs.simulate import simulate
-from zorba_ray.tasks import make_batch
+from zorba_ray.tasks.batches import make_batch
 
 RESULTS = Path(__file__).parent / "results"
 MODES = ("resident", "offload", "int8", "nf4")

@@ -24,7 +24,8 @@ from zorba_ray.playground import MODEL
 from zorba_ray.playground.pretrain import build_tokenizer
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.replay import replayed_model
-from zorba_ray.tasks import load_task, make_batch
+from zorba_ray.tasks import load_task
+from zorba_ray.tasks.batches import make_batch
 
 SMALL = [
     "rounds=2", "clients.count=2", "clients.batch=4", "zo.directions=2", "evaluation.examples=8", "evaluation.every=2",

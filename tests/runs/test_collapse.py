@@ -13,7 +13,7 @@ from zorba_ray.runs.collapse import Collapse, best_guess
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.prepare import load_problem
 from zorba_ray.runs.prepared import Prepared
-from zorba_ray.runs.simulate import begin
+from zorba_ray.runs.simulate import Snapshots, begin
 from zorba_ray.world.world import Diverged
 
 GUESS = 0.5, math.log(2)
@@ -67,8 +67,8 @@ def test_one_answer_for_all_is_as_good_as_the_labels_say() -> None:
 class Sinking(Toy):
     """Good before the first step, one answer for all after it."""
 
-    def ready(self, prepared: Prepared, steps: Sequence[Step]) -> Pretender:
-        backend = super().ready(prepared, steps)
+    def ready(self, prepared: Prepared, steps: Sequence[Step], snapshots: Snapshots) -> Pretender:
+        backend = super().ready(prepared, steps, snapshots)
         tallies = iter([Tally(8, 0.8, 8, b"\1" * 8), *[Tally(2, 80.0, 8, b"\0" * 8)] * 9])
         backend.evaluate = lambda: next(tallies)  # type: ignore[method-assign]
         return backend

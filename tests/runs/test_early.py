@@ -41,7 +41,7 @@ def out_of_reach(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pa
 @pytest.mark.parametrize(("keys", "said"), [
     (["method=fedspzo", "fedspzo.at=6"], "fedspzo.at is 6, but the model has 6 blocks"),
     (["allocation.coverage_per_block=[1, 2]"], "the model has 6 blocks"),
-    (["task.name=imdb"], "known tasks are"),
+    (["task.name=dmbi"], "known tasks are"),
     (["task.name=amazon"], "amazon has no data set on the hub"),
     (["task.name=sst2", "task.train=x.csv"], "there is no file x.csv"),
     (["task.train=x.csv", "runtime.address=auto"], "the embedded task makes its own data"),
