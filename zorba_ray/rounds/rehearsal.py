@@ -1,0 +1,66 @@
+"""A client's round on a model without numbers: the host's own code, followed, for what it holds and moves.
+
+What is predicted (`engine.predict`) is compared with this. The client is alone on its device, as its budget wants it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zorba_ray.config.schema import Config
+from zorba_ray.engine.cost import stage_flops
+from zorba_ray.engine.hollow import hollow, hollow_few
+from zorba_ray.engine.predict import padded_batch
+from zorba_ray.engine.trace import Trace, resident
+from zorba_ray.messages import Header, Report, RoundPlan
+from zorba_ray.methods import has_gradients
+from zorba_ray.model.model import BlockModel, streams_matrices
+from zorba_ray.rounds.host import Host
+from zorba_ray.rounds.plan import plan_round
+from zorba_ray.tasks import Batch
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Most bytes on the device, and bytes that crossed the bus, in a round of one client, and its report."""
+
+    peak: int
+    moved: int
+    report: Report
+
+
+class Rehearsing(Host):
+    """A host whose mini-batches all have the largest shape."""
+
+    shape = (1, 2)
+
+    def _batch(self, plan: RoundPlan, client: int, k: int) -> Batch:
+        return padded_batch(self.model, *self.shape)
+
+
+def rehearse(
+    config: Config, model: BlockModel, header: Header, row: NDArray[np.bool_], tokens: int, context: int = 0
+) -> Traced:
+    """A client with these blocks active; the model itself is only looked at."""
+    trains = has_gradients(config)
+    if trains and config.options.epochs:
+        config = replace(config, **{config.method: replace(config.options, epochs=0, steps=2)})
+    stage_flops(model, 1, 1)  # counted once for all hosts, before they work
+    twin = hollow(model)
+    if streams_matrices(config.model) and not trains:
+        twin.stream()
+    host = Rehearsing(config, twin, header, None, [np.zeros(1, dtype=np.int64)])  # type: ignore[arg-type]
+    host.shape = (config.clients.batch, tokens)
+    with Trace(resident(twin)) as trace:
+        if not trains:
+            twin.hold(row.tolist())
+            for block, on in zip(twin.blocks, row, strict=True):
+                block.few = None if on or block.bits is None else hollow_few(block)
+            trace.follow(resident(twin))
+        trace.restart()
+        trace.moved = 0
+        (report,) = host.probe(plan_round(config, 0, [0]), [0], row[None], alone=True)
+    return Traced(context + trace.peak, trace.moved, report)
