@@ -161,8 +161,8 @@ class ModelConfig:
     )
     frozen: str = key(
         "offload", "where a client keeps a block that it does not tune: on the GPU, streamed in when its turn comes "
-        "(not with gradients: then as resident), or on the GPU in few bits (which changes the loss a little; with "
-        "adapters, all weights under them: QLoRA)",
+        "(not with gradients: then as resident), or on the GPU in few bits (which changes the loss a little); with "
+        "adapters, likewise all weights under them: nf4 is QLoRA",
         ("resident", "offload", "int8", "nf4"),
     )
     lora: LoraConfig = section(LoraConfig, "adapters, for trainable=lora")
