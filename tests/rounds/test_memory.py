@@ -22,7 +22,7 @@ from zorba_ray.messages import BlockInfo, Header
 from zorba_ray.methods import ZeroOrder, method_of
 from zorba_ray.methods.training import train_locally
 from zorba_ray.model import BlockModel
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 from zorba_ray.rounds.rehearsal import Rehearsing, Traced, rehearse
 from zorba_ray.rounds.vram import vram_of
 from zorba_ray.runs.config import load_config

@@ -10,7 +10,7 @@ from zorba_ray.engine.memory import VramModel
 from zorba_ray.engine.predict import gradient_model, vram_model
 from zorba_ray.methods import FirstOrder, local_steps, method_of
 from zorba_ray.model.model import BlockModel
-from zorba_ray.rounds.plan import plan_round
+from zorba_ray.rounds.draw import plan_round
 
 STATE = {"adamw": 8, "sgd": 0}  # bytes of an optimiser's state for each trained number; momentum has 4 more
 
