@@ -18,7 +18,6 @@ from zorba_ray.engine import count_edges
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.hollow import hollow
 from zorba_ray.engine.trace import Trace, resident
-from zorba_ray.messages import BlockInfo, Header
 from zorba_ray.methods import ZeroOrder, method_of
 from zorba_ray.methods.training import train_locally
 from zorba_ray.model import BlockModel
@@ -102,16 +101,11 @@ def grid() -> Iterator[Case]:
             yield Case(method, family, trainable, frozen=frozen, row=row, steps=steps)
 
 
-def header_of(model: BlockModel, method: str) -> Header:
-    blocks = tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks)
-    return Header(method=method, seed=0, noise="gaussian", base_sha256="", blocks=blocks)
-
-
 def both(case: Case) -> tuple[float, Traced]:
     """Predicted bytes, and what was traced."""
     model = block_model(case.family, case.config.model)
     predicted = vram_of(case.config, model, TOKENS)
-    traced = rehearse(case.config, model, header_of(model, case.method), case.active_row, TOKENS)
+    traced = rehearse(case.config, model, case.active_row, TOKENS)
     return float(predicted.of(case.active_row)), traced
 
 
@@ -187,10 +181,8 @@ def test_a_client_alone_shares_every_prefix_that_its_method_shares() -> None:
     """It may hold as many hidden states as its VRAM counts, and no more."""
     case = Case("fedspzo", "opt", "full", directions=4, row=(1, 1, 1))
     config, model = case.config, block_model("opt", case.config.model)
-    host = Rehearsing(config, model, header_of(model, "fedspzo"), None, [np.zeros(1, np.int64)])  # type: ignore[arg-type]
-    host.shape = (2, 8)
     plan = plan_round(config, 0, [0])
-    (report,) = host.probe(plan, [0], case.active_row[None], alone=True)
+    (report,) = Rehearsing(config, model, 2, 8).probe(plan, [0], case.active_row[None], alone=True)
     method = method_of(config)
     assert isinstance(method, ZeroOrder)
     edges = count_edges(method.probes(plan, 0, case.active_row), model.columns)

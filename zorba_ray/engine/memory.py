@@ -46,6 +46,16 @@ class VramModel:
         buffer: Floats = np.where(rows, self.scratch, self.transit).max(axis=-1)
         return np.asarray(kept + buffer + self.awake * rows.any(axis=-1), dtype=np.float64)
 
+    def split(self, row: Matrix) -> dict[str, float]:
+        """VRAM of one row, by what it is for; the parts add up to `of(row)`."""
+        found = {
+            "context": self.parts.get("context", 0.0),
+            "weights": self.parts.get("weights", 0.0) + float(self.frozen[~row].sum()),
+            "active": float(self.active[row].sum()) + float(np.where(row, self.scratch, self.transit).max()),
+            "hidden": self.parts.get("hidden", 0.0) if row.any() else 0.0,
+        }
+        return found | {"workspace": float(self.of(row)) - sum(found.values())}
+
     @property
     def blocks(self) -> int:
         return len(self.active)

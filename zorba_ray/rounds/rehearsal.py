@@ -6,18 +6,21 @@ What is predicted (`engine.predict`) is compared with this. The client is alone 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
+from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.hollow import hollow, hollow_few
 from zorba_ray.engine.predict import padded_batch
 from zorba_ray.engine.trace import Trace, resident
-from zorba_ray.messages import Header, Report, RoundPlan
+from zorba_ray.messages import BlockInfo, Header, Report, RoundPlan
 from zorba_ray.methods import has_gradients
 from zorba_ray.model.model import BlockModel, streams_matrices
+from zorba_ray.noise import Kind
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.rounds.host import Host
 from zorba_ray.tasks import Batch
@@ -33,18 +36,22 @@ class Traced:
 
 
 class Rehearsing(Host):
-    """A host whose mini-batches all have the largest shape."""
+    """A host of one client, whose mini-batches all have the same shape."""
 
-    shape = (1, 2)
+    def __init__(self, config: Config, model: BlockModel, examples: int, tokens: int):
+        blocks = tuple(BlockInfo(block.name, block.noise_id, block.size) for block in model.blocks)
+        noise: Kind = "rademacher" if config.zo.noise == "rademacher" else "gaussian"
+        header = Header(method=config.method, seed=config.seed, noise=noise, base_sha256="", blocks=blocks)
+        no_task: Any = None
+        super().__init__(config, model, header, no_task, [np.zeros(1, dtype=np.int64)])
+        self.shape = examples, tokens
 
     def _batch(self, plan: RoundPlan, client: int, k: int) -> Batch:
         return padded_batch(self.model, *self.shape)
 
 
-def rehearse(
-    config: Config, model: BlockModel, header: Header, row: NDArray[np.bool_], tokens: int, context: int = 0
-) -> Traced:
-    """A client with these blocks active; the model itself is only looked at."""
+def rehearse(config: Config, model: BlockModel, row: NDArray[np.bool_], tokens: int) -> Traced:
+    """A client with these blocks active and texts of so many tokens; the model itself is only looked at."""
     trains = has_gradients(config)
     if trains and config.options.epochs:
         config = replace(config, **{config.method: replace(config.options, epochs=0, steps=2)})
@@ -52,8 +59,7 @@ def rehearse(
     twin = hollow(model)
     if streams_matrices(config.model) and not trains:
         twin.stream()
-    host = Rehearsing(config, twin, header, None, [np.zeros(1, dtype=np.int64)])  # type: ignore[arg-type]
-    host.shape = (config.clients.batch, tokens)
+    host = Rehearsing(config, twin, config.clients.batch, tokens)
     with Trace(resident(twin)) as trace:
         if not trains:
             twin.hold(row.tolist())
@@ -63,4 +69,4 @@ def rehearse(
         trace.restart()
         trace.moved = 0
         (report,) = host.probe(plan_round(config, 0, [0]), [0], row[None], alone=True)
-    return Traced(context + trace.peak, trace.moved, report)
+    return Traced(parse_bytes(config.clients.budgets.context) + trace.peak, trace.moved, report)
