@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.files import check_files, only_asked
+from zorba_ray.config.files import check_files
 from zorba_ray.methods import METHODS, kind_of
 from zorba_ray.runs.config import load_config
 
@@ -76,7 +76,7 @@ def of_method(command: Command, method: str) -> list[ClassMemory]:
     chosen = [f"method={method}"] if method else []
     config = load_config(command.config_path, [*command.overrides, *chosen], command.more)
     check_files(config)
-    problem = load_problem(config, asked=only_asked(config.model))
+    problem = load_problem(config, asked=True)
     instance, name = problem.instance, config.allocation.plan
     if name == "zorba":
         plan = make_plan(instance, config.allocation, config.seed)
