@@ -38,9 +38,9 @@ class BudgetClass:
 
 
 THREE_CLASSES = [
-    BudgetClass("small", 0.4, "1 MiB"),
-    BudgetClass("medium", 0.4, "1.4 MiB"),
-    BudgetClass("large", 0.2, "2 MiB"),
+    BudgetClass("small", 0.4, "900 KiB"),
+    BudgetClass("medium", 0.4, "1280 KiB"),
+    BudgetClass("large", 0.2, "1880 KiB"),
 ]
 
 
