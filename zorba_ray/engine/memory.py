@@ -98,18 +98,23 @@ class GradientVram(VramModel):
     gradients: Floats = field(default_factory=lambda: np.zeros(0))  # [L] of a block that is tuned
     stepped: Floats = field(default_factory=lambda: np.zeros(0))  # [L] that the optimiser's first step makes
     beside: Floats = field(default_factory=lambda: np.zeros(0))  # [L + 1] workspace of each moment
+    making: Floats = field(default_factory=lambda: np.zeros((3, 0)))  # [3, L] most while a block's forward goes on: if
+    # it is the first active one, another, or frozen behind one
 
     def of(self, rows: Matrix) -> Floats:
         count = rows.cumsum(axis=-1)
-        tuned = np.where(count == 1, self.first, self.saved)
-        waiting = np.where(rows, tuned, np.where(count > 0, self.passed, 0.0))
+        role = np.where(rows, np.where(count == 1, 0, 1), 2)
+        block = np.arange(self.blocks)
+        waiting = np.where(count > 0, np.stack([self.first, self.saved, self.passed])[role, block], 0.0)
         made = np.where(rows, self.gradients, 0.0)
         zero = np.zeros((*rows.shape[:-1], 1))
         below = np.concatenate([zero, waiting.cumsum(axis=-1)], axis=-1)
         above = np.concatenate([made[..., ::-1].cumsum(axis=-1)[..., ::-1], zero], axis=-1)
         moments = below + above + self.beside
         moments[..., 0] += np.where(rows, self.stepped, 0.0).sum(axis=-1)
-        return np.asarray(super().of(rows) + np.where(rows.any(axis=-1), moments.max(axis=-1), 0.0))
+        forward = np.where(count > 0, below[..., :-1] + self.making[role, block], -self.awake)  # before: as any forward
+        fullest = np.maximum(moments.max(axis=-1), forward.max(axis=-1))
+        return np.asarray(super().of(rows) + np.where(rows.any(axis=-1), fullest, 0.0))
 
     @property
     def exact(self) -> bool:

@@ -109,6 +109,7 @@ def gradient_model(
         gradients=own,
         stepped=kept if first else nothing,
         beside=left.beside - floor,
+        making=left.making - floor,
     )
 
 
@@ -211,28 +212,31 @@ class Moments:
     saved: Floats  # [L] in another active one
     passed: Floats  # [L] in one that is not active, behind one that is
     beside: Floats  # [L + 1]
+    making: Floats  # [3, L]
 
 
 def moments(model: BlockModel, examples: int, tokens: int) -> Moments:
     """Every kind of layer, forward, in each of its three roles; and a step with all blocks active, for its peak."""
     blocks, columns = len(model.blocks), model.columns
-    roles = np.zeros((3, blocks))
+    roles, making = np.zeros((3, blocks)), np.zeros((3, blocks))
     everything = np.ones(blocks, dtype=np.bool_)
     with on_twin(model, True) as (twin, trace):
         with torch.no_grad():
             hidden, context = twin.stem(padded_batch(twin, examples, tokens).to(META))
-        kinds: dict[tuple[Hashable, int], int] = {}
+        state = rounded(hidden.nbytes)
+        kinds: dict[tuple[Hashable, int], tuple[int, int]] = {}
         for role, (active, asked) in enumerate(((True, False), (True, True), (False, True))):
             with gradients(twin, everything if active else ~everything):
                 for index, layer in enumerate(twin.parts.layers):
                     column, kind = columns[index + 1], (kind_of(layer), role)
                     if kind not in kinds:
-                        given, start = hidden.detach().requires_grad_(asked), trace.live
+                        given, start = hidden.detach().requires_grad_(asked), trace.restart()
                         out = twin.layer(index, given, context)
-                        kinds[kind] = trace.live - start
+                        kinds[kind] = trace.live - start, trace.peak - start + state
                         del out
                     if column is not None:
-                        roles[role, column] += kinds[kind]
+                        roles[role, column] += kinds[kind][0]
+                        making[role, column] = kinds[kind][1]
     first, saved, passed = roles
     made = np.array([sum(rounded(4 * base.numel()) for base in block.base) for block in model.blocks])
     waiting = np.concatenate([[0.0, first[0]], first[0] + saved[1:].cumsum()])
@@ -244,7 +248,7 @@ def moments(model: BlockModel, examples: int, tokens: int) -> Moments:
         peak = trace.peak - start
     beside = np.full(blocks + 1, peak - behind.max())
     beside[0] = 2 * max(rounded(4 * base.numel()) for block in model.blocks for base in block.base)
-    return Moments(first, saved, passed, beside)
+    return Moments(first, saved, passed, beside, making)
 
 
 @contextmanager
