@@ -212,7 +212,7 @@ class Moments:
     saved: Floats  # [L] in another active one
     passed: Floats  # [L] in one that is not active, behind one that is
     beside: Floats  # [L + 1]
-    making: Floats  # [3, L]
+    making: Floats  # [3, L] most during its forward, in these three roles; the first has its input beside it
 
 
 def moments(model: BlockModel, examples: int, tokens: int) -> Moments:
@@ -232,7 +232,7 @@ def moments(model: BlockModel, examples: int, tokens: int) -> Moments:
                     if kind not in kinds:
                         given, start = hidden.detach().requires_grad_(asked), trace.restart()
                         out = twin.layer(index, given, context)
-                        kinds[kind] = trace.live - start, trace.peak - start + state
+                        kinds[kind] = trace.live - start, trace.peak - start + (0 if role else state)
                         del out
                     if column is not None:
                         roles[role, column] += kinds[kind][0]
