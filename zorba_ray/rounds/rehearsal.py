@@ -19,11 +19,11 @@ from zorba_ray.engine.predict import padded_batch
 from zorba_ray.engine.trace import Trace, resident
 from zorba_ray.messages import BlockInfo, Header, Report, RoundPlan
 from zorba_ray.methods import has_gradients
+from zorba_ray.model.batch import Batch
 from zorba_ray.model.model import BlockModel, streams_matrices
 from zorba_ray.noise import Kind
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.rounds.host import Host
-from zorba_ray.tasks import Batch
 
 
 @dataclass(frozen=True)
