@@ -82,13 +82,12 @@ def vram_model(
 
 
 def gradient_model(
-    model: BlockModel, examples: int, tokens: int, state: int, steps: int, context: int = 0,
-    checkpointing: bool = False,
+    model: BlockModel, examples: int, tokens: int, state: int, steps: int, context: int = 0
 ) -> GradientVram:
     """The terms of training with gradients; `state` bytes of the optimiser for each trained number. In low precision
-    every block also shows a copy in few bits."""
+    every block also shows a copy in few bits. Checkpointing is not counted: what it spares is room to spare."""
     stages = measured(model, examples, tokens, gradients=True)
-    left = moments(model, examples, tokens, checkpointing)
+    left = moments(model, examples, tokens)
     trained = np.array([block.size for block in model.blocks], dtype=np.float64)
     vectors = np.array([rounded(4 * block.size) for block in model.blocks], dtype=np.float64)
     low = model.precision != torch.float32
@@ -219,7 +218,7 @@ class Moments:
     making: Floats  # [3, L] most during its forward, in these three roles; the first has its input beside it
 
 
-def moments(model: BlockModel, examples: int, tokens: int, checkpointing: bool) -> Moments:
+def moments(model: BlockModel, examples: int, tokens: int) -> Moments:
     """Every kind of layer, forward, in each of its three roles; and a step with all blocks active, for its peak."""
     blocks, columns = len(model.blocks), model.columns
     roles, making = np.zeros((3, blocks)), np.zeros((3, blocks))
@@ -241,9 +240,6 @@ def moments(model: BlockModel, examples: int, tokens: int, checkpointing: bool) 
                     if column is not None:
                         roles[role, column] += kinds[kind][0]
                         making[role, column] = kinds[kind][1]
-    if checkpointing:  # a layer leaves what it answers, and is computed again
-        roles[:] = np.array([state * columns.count(column) for column in range(blocks)])
-        making[:] = 0
     first, saved, passed = roles
     made = np.array([sum(rounded(4 * base.numel()) for base in block.base) for block in model.blocks])
     waiting = np.concatenate([[0.0, first[0]], first[0] + saved[1:].cumsum()])
@@ -251,7 +247,7 @@ def moments(model: BlockModel, examples: int, tokens: int, checkpointing: bool) 
     with on_twin(model, True) as (twin, trace), gradients(twin, everything):
         batch = padded_batch(twin, examples, tokens).to(META)
         start = trace.restart()
-        plain_loss(twin, batch, checkpointing).backward()  # type: ignore[no-untyped-call]
+        plain_loss(twin, batch).backward()  # type: ignore[no-untyped-call]
         peak = trace.peak - start
     beside = np.full(blocks + 1, peak - behind.max())
     beside[0] = 2 * max(rounded(4 * base.numel()) for block in model.blocks for base in block.base)
