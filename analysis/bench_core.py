@@ -205,7 +205,7 @@ def peak_ratio(setting: Setting, model: BlockModel, batch: Batch) -> float:
         hidden, context = model.stem(batch.to(model.device))
         workspace = peak_bytes(partial(model.layer, 0, hidden, context), setting.device)
         state = hidden.numel() * hidden.element_size()
-    scratch = model.get_scratch().bytes
+    scratch = max(model.get_scratch(block).bytes for block in model.blocks)
     del hidden, context
     model.scratch = None
     measured = peak_bytes(lambda: walk_round(model, [batch], paths), setting.device)

@@ -16,8 +16,8 @@ def vram_model(sizes: np.ndarray, resident: bool = False) -> VramModel:
     stored = 4.0 * sizes
     nothing = np.zeros_like(stored)
     return VramModel(
-        fixed=100.0, active=stored, frozen=stored / 2 if resident else nothing, scratch=stored,
-        transit=nothing if resident else stored,
+        fixed=70.0, active=stored, frozen=stored / 2 if resident else nothing, scratch=stored,
+        transit=nothing if resident else stored, awake=30.0,
     )
 
 

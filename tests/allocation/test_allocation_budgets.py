@@ -7,16 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zorba_ray.allocation import ModelShape, client_budgets, textbook, vram_model
+from zorba_ray.allocation import VramModel, client_budgets, textbook
 from zorba_ray.allocation.activation import most_blocks
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import BudgetClass, BudgetsConfig, ClientsConfig
+from zorba_ray.engine.memory import GradientVram
 from zorba_ray.world.budgets import apportion
 
-SHAPE = ModelShape(
-    names=("a", "b", "c"), trainable=(100, 100, 10), parameters=(100, 100, 50), flops=(1.0, 1.0, 1.0),
-    flops_before=0.0, flops_after=0.0, fixed_parameters=7, hidden=11, workspace=13, context=17,
-)
+
+def model(active: tuple[int, ...], frozen: tuple[int, ...], transit: tuple[int, ...]) -> VramModel:
+    """Three blocks, whose evaluated copies take 10, 20 and 30 bytes, beside 1000 of fixed ones and 7 of the probes."""
+    terms = [np.array(each, dtype=np.float64) for each in (active, frozen, (10, 20, 30), transit)]
+    return VramModel(1000.0, *terms, awake=7.0)
+
+
+OFFLOAD, RESIDENT = model((20, 40, 60), (0, 0, 0), (10, 20, 30)), model((20, 40, 60), (20, 40, 60), (0, 0, 0))
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=8), st.integers(1, 1000))
@@ -55,19 +60,37 @@ def test_log_normal_levels_have_its_median_and_spread() -> None:
 
 
 def test_vram_formula_word_for_word() -> None:
-    """VRAM(a) = fixed + Σ [a active + (1 − a) frozen] + max(scratch if active, else transit)."""
-    offload, resident = vram_model(SHAPE, 2, "offload"), vram_model(SHAPE, 2, "resident")
-    fixed = 17 + 2 * 7 + 11 + 13
-    a = np.array([True, False, True])
-    assert offload.of(a) == fixed + 400 + (40 + 2 * 40) + max(200, 200, 20)
-    assert resident.of(a) == fixed + 400 + 200 + (40 + 2 * 40) + max(200, 0, 20)
-    assert offload.least == fixed + 200 and resident.least == fixed + 500
+    """VRAM(a) = fixed + awake if any + Σ [a active + (1 − a) frozen] + max(scratch if active, else transit)."""
+    a = np.array([True, True, False])
+    assert OFFLOAD.of(a) == 1000 + 7 + (20 + 40) + max(10, 20, 30)
+    assert RESIDENT.of(a) == 1000 + 7 + (20 + 40 + 60) + max(10, 20, 0)
+    assert OFFLOAD.least == 1000 + 30 and RESIDENT.least == 1000 + 120
+    assert OFFLOAD.alone().tolist() == [1000 + 7 + each + 30 for each in (20, 40, 60)]
+
+
+def test_gradients_cost_what_the_fullest_moment_of_a_backward_does() -> None:
+    """Three blocks: until the backward has passed a block, what its forward left is there; then its gradients are."""
+    nothing, each = np.zeros(3), np.ones(3)
+    vram = GradientVram(
+        100.0, 10 * each, 5 * each, nothing, nothing, awake=7.0, first=3 * each, saved=4 * each, passed=2 * each,
+        gradients=np.array([1.0, 1.0, 9.0]), stepped=nothing, beside=np.zeros(4),
+        making=np.array([[0.0] * 3, [0.0] * 3, [0.0, 0.0, 11.0]]),
+    )
+    everything = [0 + 1 + 1 + 9, 3 + 1 + 9, 3 + 4 + 9, 3 + 4 + 4]  # the backward has passed all blocks, …, none
+    assert vram.of(np.array([True, True, True])) == 107 + 30 + max(everything)
+    middle = [0 + 1, 0 + 1, 3, 3 + 2]  # before the first active block nothing waits, behind it a frozen one passes on
+    assert vram.of(np.array([False, True, False])) == 107 + 20 + max(*middle, 3 + 11)  # whose own forward takes more
+    assert vram.of(np.array([False, False, True])) == 107 + 20 + 9
+    assert vram.of(np.zeros(3, dtype=bool)) == 100 + 15
+    rows = all_rows(3)
+    linear = np.where(rows, vram.tuned, vram.frozen).sum(axis=1) + 100 + 7 * rows.any(axis=1)
+    assert (linear <= vram.of(rows)).all() and (linear[1:] > 100 + 15).all()
 
 
 def test_the_textbook_estimator_saves_nothing() -> None:
     rows = all_rows(3)
-    assert np.ptp(textbook(SHAPE, 4).of(rows)) == 0
-    assert np.ptp(vram_model(SHAPE, 4, "offload").of(rows)) > 0
+    assert np.ptp(textbook(OFFLOAD).of(rows)) == 0
+    assert np.ptp(OFFLOAD.of(rows)) > 0
 
 
 def all_rows(blocks: int) -> np.ndarray:

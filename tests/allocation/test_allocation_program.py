@@ -219,7 +219,7 @@ def tight(instance: Instance, factor: int, coverage: int) -> Instance:
     """Room for one block of the usual size; the last block `factor` times as large."""
     sizes = instance.sizes * np.array([1, 1, factor])
     vram = replace(instance.vram, active=4 * sizes, scratch=4 * sizes, transit=4 * sizes)
-    room = float(vram.fixed + vram.transit.max() + 4 * instance.sizes[0])
+    room = float(vram.fixed + vram.awake + vram.transit.max() + 4 * instance.sizes[0])
     return replace(instance, vram=vram, budgets=np.full(instance.clients, room), coverage=np.full(3, coverage))
 
 

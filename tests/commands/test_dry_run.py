@@ -52,5 +52,5 @@ def test_what_does_not_fit_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_budgets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     found = estimated(capsys)
     for use in found["budgets"]:  # type: ignore[attr-defined]
-        assert 0 < use["vram"] <= use["budget"]
+        assert 0 < use["predicted"] <= use["budget"] and use["traced"] == pytest.approx(use["predicted"], rel=0.05)
     assert sum(use["clients"] for use in found["budgets"]) == 6  # type: ignore[attr-defined]

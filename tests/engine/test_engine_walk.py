@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model.tiny_models import FAMILIES, block_model, head_of, make_batch, perturbed, plain_model, with_keys
 
-from zorba_ray.engine import CLEAN, Path, Version, count_edges
+from zorba_ray.engine import CLEAN, Path, Version, count_edges, materialise
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.trie import Node
 from zorba_ray.model import Block, BlockModel, HeadSpec, build_model, export_weights
 from zorba_ray.model import head as head_module
 from zorba_ray.model.batch import Batch
+from zorba_ray.model.linear import Hosted, linears
 from zorba_ray.noise import Direction, combine_reference
 
 MU = 1e-2
@@ -212,6 +214,29 @@ def test_offloaded_blocks_give_the_same_bits(precision: str) -> None:
     for a, b in zip(*(evaluate(m, works, "gaussian", PLENTY) for m in (resident, streamed)), strict=True):
         assert a.losses.tobytes() == b.losses.tobytes()
     assert all(shows_base(block) for block in streamed.blocks)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("trainable", ["full", "lora"])
+def test_streamed_active_blocks_and_the_matrices_under_adapters_give_the_same_bits(
+    precision: str, trainable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a block comes in several slices."""
+    monkeypatch.setattr(materialise, "SLICE", 1000)
+    resident = block_model("gpt2", with_keys(precision=precision, trainable=trainable))
+    spec = replace(resident.spec, config=replace(resident.spec.config, active="offload"))
+    streamed = build_model(spec, export_weights(resident), offloaded=range(3))
+    streamed.hold([True, True, False])
+    assert all(block.offloaded for block in streamed.blocks)
+    stored = [linear.stored for linear in linears(streamed.parts.layers)]
+    assert any(isinstance(each, Hosted) for each in stored) == (trainable == "lora")
+    work = [Work(make_batch(), ((version(0), version(1), CLEAN), (CLEAN, version(2), CLEAN)))]
+    losses = [evaluate(model, work, "gaussian", PLENTY)[0].losses.tobytes() for model in (resident, streamed)]
+    assert losses[0] == losses[1]
+    again = export_weights(build_model(spec, export_weights(streamed)))
+    assert {name: array.tobytes() for name, array in again.items()} == {
+        name: array.tobytes() for name, array in export_weights(resident).items()
+    }
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

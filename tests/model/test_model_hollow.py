@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 import transformers as tf
@@ -12,10 +12,12 @@ from model.tiny_models import _configs, attention_of, block_model, head_of, plai
 
 from zorba_ray.config.published import PUBLISHED
 from zorba_ray.config.schema import ModelConfig
+from zorba_ray.engine.predict import vram_model
 from zorba_ray.engine.shape import model_shape
 from zorba_ray.model import BlockModel, HeadSpec, ModelSpec, from_module, hollow_model, load_model
 from zorba_ray.model.hollow import HOLLOW, is_hollow
 from zorba_ray.model.load import draw_weights, empty_module
+from zorba_ray.noise import Direction
 
 PARAMETERS = {  # blocks, millions in each, millions outside them; as published where it is, else by the total
     "opt-125m": (12, 7.088, 40.2), "opt-350m": (24, 12.596, 28.9), "opt-1.3b": (24, 50.36, 107.2),
@@ -73,15 +75,17 @@ def hollow(family: str, config: ModelConfig) -> BlockModel:
     ("bert-prototype", {"head": True}),
 ])  # fmt: skip
 def test_a_hollow_model_has_the_shape_of_the_real_one(family: str, keys: dict[str, object]) -> None:
-    """All but the temporaries of a forward, in which real weights are seen too."""
+    """And the same memory."""
     config = with_keys(**keys)
     empty, real = hollow(family, config), block_model(family, config)
     assert empty.head.chained == real.head.chained and empty.mask_bytes == real.mask_bytes
     assert [(b.name, b.noise_id, b.names, b.matrix_size) for b in empty.blocks] == [
         (b.name, b.noise_id, b.names, b.matrix_size) for b in real.blocks
     ]
-    ours, theirs = (dataclasses.replace(model_shape(model, 3, 9), workspace=0) for model in (empty, real))
-    assert ours == theirs
+    assert model_shape(empty, 3, 9) == model_shape(real, 3, 9)
+    paths = [(((Direction(0, 0, 0), 1.0),),) * len(real.blocks)] * 2
+    needed = [vram_model(model, 3, 9, paths).of(np.ones(len(real.blocks), dtype=bool)) for model in (empty, real)]
+    assert needed[0] == needed[1]
 
 
 @pytest.mark.parametrize("family", ["opt", "llama-tied", "qwen3", "roberta"])

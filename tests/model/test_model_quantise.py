@@ -13,11 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model.tiny_models import FAMILIES, block_model, make_batch, with_keys
 
-from zorba_ray.allocation import vram_model
 from zorba_ray.engine import CLEAN, FROZEN
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.plain import plain_loss
-from zorba_ray.engine.shape import model_shape
 from zorba_ray.model import BlockModel, build_model, export_weights, save_folder
 from zorba_ray.model.linear import Linear
 from zorba_ray.model.quantise import KINDS, NF4, Bits, quantise, quantised_bytes
@@ -142,36 +140,6 @@ def test_the_frozen_version_follows_the_weights(kind: Bits) -> None:
     moved = evaluate(model, work, "gaussian", 1 << 30)[0].losses
     assert before != moved
     assert moved == evaluate(build_model(model.spec, export_weights(model)), work, "gaussian", 1 << 30)[0].losses
-
-
-@kinds
-@pytest.mark.parametrize("trainable", ["full", "lora"])
-def test_memory_counts_the_bytes_that_are_there(trainable: str, kind: Bits) -> None:
-    model = block_model("opt", with_keys(trainable=trainable, frozen=kind))
-    shape = model_shape(model, 2, 8)
-    memory = vram_model(shape, 4, kind)
-    for block in model.blocks:
-        layer = model.parts.layers[block.index]
-        if trainable == "full":
-            few = sum(each.bytes for each in block.frozen(torch.device("cpu")))
-            held = few + 4 * (block.size - block.matrix_size)
-            assert memory.transit[block.index] == 4 * block.size
-        else:
-            stored = {m.weight: m.stored for m in layer.modules() if isinstance(m, Linear) and m.stored is not None}
-            few = sum(each.bytes for each in stored.values())
-            held = few + sum(4 * p.numel() for p in layer.parameters() if p not in stored)
-            assert memory.active[block.index] == held
-            assert memory.transit[block.index] == 0
-        assert memory.frozen[block.index] == held
-    resident = block_model("opt", with_keys(trainable=trainable, frozen="resident"))
-    assert memory.frozen.sum() < vram_model(model_shape(resident, 2, 8), 4, "resident").frozen.sum() / 2
-
-
-@kinds
-def test_the_workspace_holds_a_dequantised_matrix(kind: Bits) -> None:
-    few = model_shape(block_model("opt", with_keys(trainable="lora", frozen=kind)), 1, 2)
-    full = model_shape(block_model("opt", with_keys(trainable="lora", frozen="resident")), 1, 2)
-    assert few.workspace >= full.workspace + 4 * 32 * 48
 
 
 @kinds

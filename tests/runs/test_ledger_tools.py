@@ -19,7 +19,7 @@ from world.world_settings import run as world_run
 
 from zorba_ray.commands.replay import main
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.engine import cost, shape
+from zorba_ray.engine import cost
 from zorba_ray.ledger import LedgerWriter, read_ledger
 from zorba_ray.messages import SharedStep
 from zorba_ray.records.schema import ClientRecord, RoundRecord, to_records, to_table
@@ -51,10 +51,9 @@ Harm = Callable[[Path], None]
 
 @pytest.fixture(scope="module", autouse=True)
 def counted_once() -> Iterator[None]:
-    """What these two count takes longer than a short run."""
+    """What it counts takes longer than a short run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cost, "count_stages", remembered(cost.count_stages))
-        patch.setattr(shape, "forward_workspace", remembered(shape.forward_workspace))
         yield
 
 

@@ -167,7 +167,8 @@ class Told:
     def hold(self, row: np.ndarray) -> None:
         self.held.append(row.tolist())
 
-    def probe(self, plan: Any, clients: list[int], active: np.ndarray) -> list[Report]:
+    def probe(self, plan: Any, clients: list[int], active: np.ndarray, alone: bool) -> list[Report]:
+        assert alone, "it holds the hidden states that its budget counts"
         if self.full:
             raise torch.OutOfMemoryError
         return [Report(clients[0], np.ones(2, np.float32), 0.5, 1, 1, 1.0, 1.0)]

@@ -43,16 +43,18 @@ def test_no_devices_no_clock():
 
 
 def test_devices_go_by_budget_class_with_one_for_all_others():
-    got = fleet("fleet.devices=[{budget: large, forward: 5e12, backward: 1e12, up: 8e6}, {forward: 1e12, latency: 2}]")
+    large = "{budget: large, forward: 5e12, backward: 1e12, up: 8e6, bus: 4e9}"
+    got = fleet(f"fleet.devices=[{large}, {{forward: 1e12, latency: 2}}]")
     assert got is not None
-    large = client_budgets(load_config(None).clients, 0)
-    is_large = np.array(large.names)[large.class_of] == "large"
+    budgets = client_budgets(load_config(None).clients, 0)
+    is_large = np.array(budgets.names)[budgets.class_of] == "large"
     assert (got.forward == np.where(is_large, 5e12, 1e12)).all() and (got.backward == 1e12).all()
     assert (got.latency == np.where(is_large, 0, 2)).all()
     seconds = got.seconds(
-        0, np.flatnonzero(is_large)[:1], np.array([1e6]), np.array([1e13]), np.array([3e12]), np.array([1e6])
+        0, np.flatnonzero(is_large)[:1], np.array([1e6]), np.array([1e13]), np.array([3e12]), np.array([1e6]),
+        np.array([5e8]),
     )
-    assert seconds == pytest.approx(1e13 / 5e12 + 3e12 / 1e12 + 8e6 / 8e6)
+    assert seconds == pytest.approx(1e13 / 5e12 + 3e12 / 1e12 + 8e6 / 8e6 + 8 * 5e8 / 4e9)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +76,12 @@ def test_spread_is_fixed_and_jitter_is_not_and_both_have_median_one():
     assert abs(np.corrcoef(np.log(got.forward), np.log(got.up))[0, 1]) < 0.08
     clients, ones = np.arange(4000), np.ones(4000)
     first, again, other = (
-        got.seconds(t, clients, 0 * ones, 1e12 * ones, 0 * ones, 0 * ones) / (1e12 / got.forward) for t in (0, 0, 1)
+        got.seconds(t, clients, 0 * ones, 1e12 * ones, 0 * ones, 0 * ones, 0 * ones) / (1e12 / got.forward)
+        for t in (0, 0, 1)
     )
     assert (first == again).all() and (first != other).all()
     assert np.log(first).std() == pytest.approx(0.3, rel=0.05)
     some = np.array([5, 77])
     ones = np.ones(2)
-    assert (got.seconds(0, some, 0 * ones, 1e12 * ones, 0 * ones, 0 * ones) * got.forward[some] / 1e12
+    assert (got.seconds(0, some, 0 * ones, 1e12 * ones, 0 * ones, 0 * ones, 0 * ones) * got.forward[some] / 1e12
             == pytest.approx(first[some]))  # fmt: skip

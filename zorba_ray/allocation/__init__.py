@@ -15,12 +15,12 @@ from zorba_ray.allocation.lexicographic import solve
 from zorba_ray.allocation.plan import Level, Plan, describe, rotated
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig
-from zorba_ray.engine.memory import ModelShape, VramModel, gradient_model, textbook, vram_model
+from zorba_ray.engine.memory import ModelShape, VramModel, textbook
 from zorba_ray.world.budgets import Budgets, client_budgets
 
 __all__ = [
     "NAMES", "Bound", "Budgets", "Instance", "Level", "ModelShape", "Plan", "VramModel", "afforded", "alternative",
-    "client_budgets", "describe", "gradient_model", "instance_from", "make_plan", "rotated", "textbook", "vram_model",
+    "client_budgets", "describe", "instance_from", "make_plan", "rotated", "textbook",
 ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ class Activation:
 def most_blocks(vram: VramModel, budget: float) -> int:
     """The largest number of blocks that one client of this budget can tune, whichever they are."""
     most = 0
-    extra, room = vram.active - vram.frozen, budget - vram.fixed - vram.frozen.sum()
+    extra, room = vram.tuned - vram.frozen, budget - vram.fixed - vram.awake - vram.frozen.sum()
     for buffer in np.unique(vram.scratch):  # of the blocks tuned; those left out may ask for more, never for less
         used = np.cumsum(np.sort(extra[vram.scratch <= buffer]))
         fits = np.flatnonzero(used + buffer <= room)
@@ -64,7 +64,7 @@ def add_activation(
     sizes = np.bincount(unit_of)
     budgets = np.full(len(sizes), np.inf)
     np.minimum.at(budgets, unit_of, instance.budgets)
-    alone, base, extra = vram.alone(), vram.fixed + float(vram.frozen.sum()), vram.active - vram.frozen
+    alone, base, extra = vram.alone(), vram.fixed + float(vram.frozen.sum()), vram.tuned - vram.frozen
     scale = float(vram.active.max() + vram.scratch.max() + vram.transit.max()) or 1.0
     y: list[list[Linear]] = []
     total = Linear()
@@ -75,6 +75,8 @@ def add_activation(
         row = [program.variable(0, size if allowed[block] else 0, size <= WHOLE) for block in range(blocks)]
         tuned = [(float(extra[block]), row[block]) for block in range(blocks)]
         used = weighted(*tuned, (scale, add_buffer(program, vram, row, size, scale)), constant=size * base)
+        if vram.awake:
+            used.add(add_awake(program, row, size), vram.awake)
         granted = extra_memory[u] if extra_memory is not None else Linear()
         program.row(weighted((1 / scale, used), (-1 / scale, granted)), upper=size * budget / scale)
         if extra_memory is None:
@@ -95,6 +97,15 @@ def add_activation(
         return class_compute(program, instance, sizes, most, m)
 
     return Activation(unit_of, sizes, y, m, share if worst else total, compute)
+
+
+def add_awake(program: Program, row: list[Linear], size: float) -> Linear:
+    """Clients of a unit that have any active block; of several, at least as many as have the commonest."""
+    awake = program.variable(0, size)
+    program.row(weighted((1.0, awake), *((-1.0, each) for each in row)), upper=0)
+    for each in row:
+        program.row(weighted((1.0, awake), (-1.0, each)), lower=0)
+    return awake
 
 
 def add_buffer(program: Program, vram: VramModel, row: list[Linear], size: float, scale: float) -> Linear:

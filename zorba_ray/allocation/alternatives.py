@@ -49,7 +49,8 @@ class Filler:
     def __init__(self, instance: Instance):
         vram = instance.vram
         self.blocks = vram.blocks
-        self.base = vram.fixed + float(vram.frozen.sum())
+        self.vram = vram
+        self.base = vram.fixed + vram.awake + float(vram.frozen.sum())
         self.saved: list[float] = (vram.active - vram.frozen).tolist()
         self.scratch: list[float] = vram.scratch.tolist()
         self.transit: list[float] = vram.transit.tolist()
@@ -79,7 +80,11 @@ class Filler:
                 after += 1
             transit = self.transit[self.by_transit[after]] if after < self.blocks else 0.0
             scratch = max(largest, self.scratch[block])
-            if used + self.saved[block] + max(scratch, transit) <= budget:
+            if self.vram.exact:
+                fits = used + self.saved[block] + max(scratch, transit) <= budget
+            else:
+                fits = float(self.vram.of(np.array(row))) <= budget
+            if fits:
                 used, largest, first, taken = used + self.saved[block], scratch, after, taken + 1
                 if taken == limit:
                     break

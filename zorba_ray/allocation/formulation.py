@@ -110,7 +110,7 @@ def formulate(bound: Bound, kind: str, worst: bool, scales: dict[str, float]) ->
         rows=rows,
         exact={
             "convergence": tables,
-            "vram": counted or alike,
+            "vram": name == "patterns" or (instance.vram.exact and (counted or alike)),
             "compute": name == "patterns" or (single and instance.split is None),
         },
     )

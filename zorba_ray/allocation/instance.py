@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import AllocationConfig, Config
-from zorba_ray.engine.memory import STATE, Floats, Matrix, ModelShape, VramModel, gradient_model, vram_model
+from zorba_ray.engine.memory import Floats, Matrix, ModelShape, VramModel
 from zorba_ray.methods import Forked, forked_of, has_gradients, local_steps
 from zorba_ray.world.budgets import Budgets
 from zorba_ray.world.participation import typical
-
-ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -109,19 +107,14 @@ class Instance:
         return "; ".join(reasons)
 
 
-def instance_from(config: Config, shape: ModelShape, budgets: Budgets, weights: Sequence[float] | Floats) -> Instance:
+def instance_from(
+    config: Config, shape: ModelShape, vram: VramModel, budgets: Budgets, weights: Sequence[float] | Floats
+) -> Instance:
     """The allocation problem of a run. `weights` are the clients' numbers of samples, or ones."""
     blocks, settings = len(shape.trainable), config.allocation
     with_gradients, steps = has_gradients(config), local_steps(config)
     forward = config.zo.estimator == "forward"
     split = forked_of(config, blocks)
-    vram = vram_model(shape, ITEMSIZE[config.model.precision], config.model.frozen)
-    if with_gradients:
-        local = config.options
-        momentum = 4 if local.optimizer == "sgd" and local.momentum > 0 else 0
-        vram = gradient_model(shape, config.model.frozen, STATE[local.optimizer] + momentum)
-    elif steps > 1:  # a client goes back to where it started
-        vram = replace(vram, active=vram.active + 4 * np.asarray(shape.trainable, dtype=np.float64))
     return Instance(
         budgets=budgets.bytes,
         class_of=budgets.class_of,

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from zorba_ray.commands.entry import Done
 from zorba_ray.commands.front import BackendName
 from zorba_ray.config.files import only_asked
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import format_bytes, parse_clients
-from zorba_ray.config.words import duration, flops, text_table
+from zorba_ray.config.words import duration, flops
 from zorba_ray.runs.config import ignored
-
-if TYPE_CHECKING:
-    from zorba_ray.runs.estimate import BudgetUse
 
 
 def dry_run(config: Config, backend: BackendName) -> Done:
     """Model and data are read, the allocation is solved and clients are placed; no round is done, nothing written."""
     if only_asked(config.model):
         return without_weights(config, backend)
+    from zorba_ray.report.memory_tables import memory_table
     from zorba_ray.runs.estimate import estimate
     from zorba_ray.runs.prepare import prepare
 
@@ -30,7 +26,7 @@ def dry_run(config: Config, backend: BackendName) -> Done:
     found = estimate(config, prepared, actors)
     notes = [*ignored(config), f"placement: {reason}", *prepared.outline.notes]
     print("\n".join(notes))
-    print(budgets_table(found.budgets))
+    print(memory_table(found.budgets))
     print(f"{config.rounds} rounds take about {duration(found.seconds)} at this machine's pace on {actors} actors, "
           f"{flops(found.flops)}")
     print(f"Clients send {format_bytes(found.bytes_up)} and receive {format_bytes(found.bytes_down)}")
@@ -42,7 +38,8 @@ def without_weights(config: Config, backend: BackendName) -> Done:
     """What a model's shape tells. Time, bytes and disk are told by a client that is really tried."""
     from zorba_ray.allocation import make_plan
     from zorba_ray.methods import has_gradients
-    from zorba_ray.runs.estimate import budget_use
+    from zorba_ray.report.memory_tables import memory_table
+    from zorba_ray.runs.memory import memory_by_class
     from zorba_ray.runs.prepare import load_problem
 
     problem = load_problem(config, asked=True)
@@ -51,8 +48,8 @@ def without_weights(config: Config, backend: BackendName) -> Done:
     notes = [*ignored(config), *problem.notes, f"placement: {reason}",
              "only the model's shape was asked: no client was tried for time, bytes and disk"]  # fmt: skip
     print("\n".join(notes))
-    budgets = budget_use(problem.budgets, problem.instance, plan.matrix)
-    print(budgets_table(budgets))
+    budgets = memory_by_class(config, problem.instance, plan, problem.model, problem.task.max_tokens)
+    print(memory_table(budgets))
     total = None
     if not has_gradients(config):
         participants = parse_clients(config.participation.clients, config.clients.count)
@@ -60,11 +57,6 @@ def without_weights(config: Config, backend: BackendName) -> Done:
         print(f"{config.rounds} rounds take {flops(total)}")
     return Done({"placement": reason, "actors": actors, "notes": notes, "budgets": [asdict(use) for use in budgets],
                  "flops": total})  # fmt: skip
-
-
-def budgets_table(budgets: Sequence[BudgetUse]) -> str:
-    rows = [[use.name, str(use.clients), format_bytes(use.budget), format_bytes(use.vram)] for use in budgets]
-    return text_table(["Budget class", "Clients", "Budget", "VRAM"], rows)
 
 
 def placed(config: Config, budgets: list[int], backend: BackendName) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from zorba_ray import __version__
 
 COMMANDS = {  # the modules beside this one, each with a `main`
     "run": "simulate one federated fine-tuning run",
+    "memory": "what a run's clients need of VRAM, part by part",
     "allocate": "solve and explain a run's allocation without running it",
     "data": "what a config makes of its data: prompts, labels, lengths, partition",
     "study": "many runs: named arms, tuned alike, over several seeds",

@@ -38,9 +38,9 @@ class BudgetClass:
 
 
 THREE_CLASSES = [
-    BudgetClass("small", 0.4, "1 MiB"),
-    BudgetClass("medium", 0.4, "1.4 MiB"),
-    BudgetClass("large", 0.2, "2 MiB"),
+    BudgetClass("small", 0.4, "900 KiB"),
+    BudgetClass("medium", 0.4, "1280 KiB"),
+    BudgetClass("large", 0.2, "1880 KiB"),
 ]
 
 
@@ -102,6 +102,7 @@ class Device:
     backward: float = key(0.0, "speed of backward passes in FLOP/s; 0: that of forward passes")
     up: float = key(0.0, "upload in bits/s; 0: takes no time")
     down: float = key(0.0, "download in bits/s; 0: takes no time")
+    bus: float = key(0.0, "between the device and its host's memory in bits/s, beside computing; 0: takes no time")
     latency: float = key(0.0, "seconds that a client-round waits for the network whatever its size")
 
 
@@ -154,10 +155,14 @@ class ModelConfig:
     groups: list[str] = key([], "regular expressions of parameter names, for trainable=groups")
     stem: bool = key(False, "make the embeddings a block of their own (with a tied head: one block visited twice)")
     head: bool = key(False, "make final norm and output projection a block of their own")
+    active: str = key(
+        "resident", "where a client keeps a block that it tunes: on the GPU, or streamed in when its turn comes (not "
+        "with gradients)", ("resident", "offload"),
+    )
     frozen: str = key(
         "offload", "where a client keeps a block that it does not tune: on the GPU, streamed in when its turn comes "
-        "(not with gradients: then as resident), or on the GPU in few bits (which changes the loss a little; with "
-        "adapters, all weights under them: QLoRA)",
+        "(not with gradients: then as resident), or on the GPU in few bits (which changes the loss a little); with "
+        "adapters, likewise all weights under them: nf4 is QLoRA",
         ("resident", "offload", "int8", "nf4"),
     )
     lora: LoraConfig = section(LoraConfig, "adapters, for trainable=lora")

@@ -180,7 +180,7 @@ def check_world(config: Config) -> None:
     for i, device in enumerate(fleet.devices):
         positive(**{f"fleet.devices.{i}.forward": device.forward})
         at_least(0, **{f"fleet.devices.{i}.{name}": getattr(device, name)
-                       for name in ("backward", "up", "down", "latency")})
+                       for name in ("backward", "up", "down", "bus", "latency")})
     at_least(0, fleet__spread=fleet.spread, fleet__jitter=fleet.jitter)
     require(1 <= faults.min_clients <= config.clients.count, "faults.min_clients", faults.min_clients,
             f"from 1 to clients.count, which is {config.clients.count}")

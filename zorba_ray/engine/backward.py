@@ -1,24 +1,23 @@
-"""What training with gradients costs beside its forward: FLOPs of the backward, and bytes that wait for it.
+"""What training with gradients costs beside its forward: FLOPs of the backward.
 
-Both are measured on forwards and backwards of one short example at three lengths, real ones of a real model. They grow
-with the examples and are polynomials of degree 2 in the tokens, so three lengths tell them for every batch.
+Measured on forwards and backwards of one short example at three lengths, real ones of a real model. They grow with the
+examples and are polynomials of degree 2 in the tokens, so three lengths tell them for every batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from zorba_ray.engine.cost import LENGTHS, at_length, blank_batch, counted, polynomial
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.model.blocks import Block
-from zorba_ray.model.hollow import at_hand, storage_of
+from zorba_ray.model.hollow import at_hand
 from zorba_ray.model.model import BlockModel
 
 Row = NDArray[np.bool_]
@@ -68,54 +67,8 @@ def backward_flops(model: BlockModel, row: Row, examples: int, tokens: int, chec
     return float(examples * at_length(model.backward[key], tokens)[0])
 
 
-def saved_bytes(model: BlockModel, row: Row, examples: int, tokens: int) -> NDArray[np.float64]:
-    """Bytes that each stage leaves for the backward, [stages]; weights are not counted, they are there anyway."""
-    return examples * at_length(polynomial([_saved(model, row, length) for length in LENGTHS]), tokens)
-
-
 def _backward(model: BlockModel, row: Row, tokens: int, checkpointing: bool) -> float:
     batch = blank_batch(model, 1, tokens)
     with at_hand(model.module), gradients(model, row) as parameters:
         loss = plain_loss(model, batch, checkpointing)
         return counted(lambda: torch.autograd.grad(loss, parameters, allow_unused=True))
-
-
-def _saved(model: BlockModel, row: Row, tokens: int) -> NDArray[np.float64]:
-    batch = blank_batch(model, 1, tokens)
-    waiting = _Saved(model)
-    sizes = np.zeros(len(model.stages))
-    hooks = torch.autograd.graph.saved_tensors_hooks(waiting.pack, waiting.unpack)
-    with at_hand(model.module), gradients(model, row), hooks:
-        hidden, context = model.stem(batch)
-        sizes[0] = waiting.taken()
-        for index in range(len(model.parts.layers)):
-            hidden = model.layer(index, hidden, context)
-            sizes[index + 1] = waiting.taken()
-        model.head.answer(hidden, batch)
-        sizes[-1] = waiting.taken()
-    return sizes
-
-
-class _Saved:
-    """Storages that autograd keeps, each counted once, weights and buffers not at all."""
-
-    def __init__(self, model: BlockModel):
-        own: Sequence[Tensor] = [*model.module.parameters(), *model.module.buffers(), *(b.vector for b in model.blocks)]
-        self._known = {storage_of(tensor) for tensor in own}
-        self._kept: list[Tensor] = []  # so that no storage is given out again
-        self._bytes = 0
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        if storage_of(tensor) not in self._known:
-            self._known.add(storage_of(tensor))
-            self._kept.append(tensor.detach())
-            self._bytes += tensor.untyped_storage().nbytes()
-        return tensor
-
-    def unpack(self, tensor: Any) -> Any:
-        return tensor
-
-    def taken(self) -> int:
-        """Bytes since the last call."""
-        found, self._bytes = self._bytes, 0
-        return found

@@ -68,7 +68,7 @@ def count_stages(model: BlockModel, tokens: int) -> list[float]:
 
     away = [block for block in model.blocks if block.offloaded]
     for block in away:  # let them be seen on the device, where a visit would put them
-        block.point(model.get_scratch().views[block.index])
+        block.point(model.get_scratch(block).show(block))
     try:
         with HOLLOW, torch.no_grad():
             counts = [counted(stem)]
@@ -94,15 +94,16 @@ def kind_of(layer: torch.nn.Module) -> Hashable:
     )  # fmt: skip
 
 
-def blank_batch(model: BlockModel, examples: int, tokens: int) -> Batch:
-    """A batch of a given shape, as the task asks it, of no meaning."""
-    ids = torch.zeros((examples, tokens), dtype=torch.int64, device=model.device)
-    rows = torch.arange(examples, device=model.device)
-    cols = torch.full_like(rows, tokens - 1)
-    if model.head.spec.kind == "language":
-        rows = rows.repeat_interleave(tokens - 1)
-        cols = torch.arange(tokens - 1, device=model.device).repeat(examples)
-    return Batch(ids, torch.ones_like(ids), rows, cols, torch.zeros_like(rows))
+def blank_batch(model: BlockModel, examples: int, tokens: int, device: str | None = None) -> Batch:
+    """A batch of a given shape, as the task asks it, of no meaning; on the model's device if none is given."""
+    with torch.device(device or model.device):
+        ids = torch.zeros((examples, tokens), dtype=torch.int64)
+        rows = torch.arange(examples)
+        cols = torch.full_like(rows, tokens - 1)
+        if model.head.spec.kind == "language":
+            rows = rows.repeat_interleave(tokens - 1)
+            cols = torch.arange(tokens - 1).repeat(examples)
+        return Batch(ids, torch.ones_like(ids), rows, cols, torch.zeros_like(rows))
 
 
 def counted(run: Callable[[], Any]) -> float:

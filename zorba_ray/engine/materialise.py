@@ -10,6 +10,8 @@ from zorba_ray.model import Block, BlockModel
 from zorba_ray.model.quantise import dequantise
 from zorba_ray.noise import Kind, Term, combine
 
+SLICE = 1 << 20  # float32 numbers of an offloaded block that are on the device at once beside the scratch
+
 
 class Showing:
     """The version that a model's parameters show now. `base()` brings the base back, at the latest after the walk."""
@@ -39,11 +41,11 @@ class Showing:
 
     def _write(self, block: Block, version: Version) -> None:
         """scratch = base + Σ c z: matrices in the precision of evaluation, the rest in float32."""
-        scratch = self._model.get_scratch()
-        cut, size = block.matrix_size, block.size
+        scratch = self._model.get_scratch(block)
+        cut, size, views = block.matrix_size, block.size, scratch.show(block)
         if isinstance(version, Frozen):
             few = block.frozen(self._model.device)
-            for i, (view, base) in enumerate(zip(scratch.views[block.index], block.base, strict=True)):
+            for i, (view, base) in enumerate(zip(views, block.base, strict=True)):
                 if i < len(few):
                     dequantise(few[i], view)
                 else:
@@ -55,18 +57,22 @@ class Showing:
                 self._combine(scratch.matrices[:cut], block, version, 0)
             if size > cut:
                 self._combine(scratch.others[: size - cut], block, version, cut)
-        block.point(scratch.views[block.index])
+        block.point(views)
         self.written += 1
 
     def _combine(self, out: Tensor, block: Block, version: tuple[Term, ...], start: int) -> None:
-        """One part of the scratch; an offloaded vector comes from host memory for as long as it takes."""
+        """One part of the scratch; an offloaded vector comes from host memory, in slices where it cannot lie there."""
         source = block.vector[start : start + out.numel()]
-        if block.offloaded:
-            if not version:
-                out.copy_(source)
-                return
-            source = source.to(out.device)
-        combine(out, source, version, block.noise_id, self._kind, offset=start)
+        if not block.offloaded:
+            combine(out, source, version, block.noise_id, self._kind, offset=start)
+        elif not version or out.dtype == source.dtype:
+            out.copy_(source, non_blocking=True)
+            if version:
+                combine(out, out, version, block.noise_id, self._kind, offset=start)
+        else:
+            for at in range(0, out.numel(), SLICE):
+                part = source[at : at + SLICE].to(out.device, non_blocking=True)
+                combine(out[at : at + SLICE], part, version, block.noise_id, self._kind, offset=start + at)
 
     def base(self) -> None:
         if self._block is not None:

@@ -31,6 +31,7 @@ class Report:
     layout: tuple[VectorLayout, ...] = ()  # first-order, where `vectors` are no changes: what is in them
     status: str = "ok"
     upload: int = 0  # bytes of its message
+    bus: int = 0  # bytes between host memory and device, in its walks
     measured_bytes: int = 0  # of VRAM, by a client alone under its own cap on a GPU; 0: not measured
 
 

@@ -27,6 +27,8 @@ def ignored(config: Config) -> list[str]:
         for name, other in METHODS.items()
         if other.options and name != config.method and getattr(config, name) != getattr(default, name)
     ]
+    if config.model.active == "offload" and isinstance(method, FirstOrder):
+        lines.append("model.active has no effect: with gradients all weights are on the device")
     if config.zo.local_steps > 1 and isinstance(method, FirstOrder):
         lines.append(f"zo.local_steps has no effect: with gradients {config.method}.steps counts")
     return lines + method.check(config)

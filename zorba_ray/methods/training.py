@@ -32,6 +32,7 @@ def train_locally(
     again = plan.options.checkpointing
     losses: list[float] = []
     shapes: list[tuple[int, int]] = []
+    optimizer = None
     try:
         with gradients(model, row):
             masters = masters_of(model, active)
@@ -45,12 +46,13 @@ def train_locally(
                 loss.backward()  # type: ignore[no-untyped-call]
                 hand_over(active, masters)
                 optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad(set_to_none=True)  # now, so that the next forward has their room
                 show_rounded(model, active)
         ends = [block.vector.cpu().clone() for block in active]
     finally:
         for block, copy in zip(active, kept, strict=True):
             block.vector.copy_(copy)
+        del optimizer  # its state, before a backward is counted that has not been yet
     forward = sum(sum(stage_flops(model, *shape)) for shape in shapes)
     backward = sum(backward_flops(model, row, *shape, again) for shape in shapes)
     sent = {b.index: (end if whole else end - copy).numpy() for b, end, copy in zip(active, ends, kept, strict=True)}

@@ -115,31 +115,42 @@ def move_block(block: Block, device: torch.device, offloaded: bool) -> None:
 
 @dataclass
 class Scratch:
-    """Where perturbed blocks are written: one buffer as large as the largest block, shared by all of them."""
+    """Where perturbed blocks are written: one buffer as large as the largest of those that were, shared by all."""
 
     matrices: Tensor  # in the precision of evaluation
     others: Tensor  # float32; the same memory for float32 evaluation
-    views: dict[int, list[Tensor]]  # by column
+    views: dict[int, list[Tensor]] = field(default_factory=dict)  # by column
+
+    @property
+    def shared(self) -> bool:
+        return self.matrices is self.others
 
     @property
     def bytes(self) -> int:
-        shared = self.matrices.data_ptr() == self.others.data_ptr()
         sizes = [t.numel() * t.element_size() for t in (self.matrices, self.others)]
-        return sizes[0] if shared else sum(sizes)
+        return sizes[0] if self.shared else sum(sizes)
+
+    def holds(self, block: Block) -> bool:
+        matrices, others = parts_of(block, self.shared)
+        return self.matrices.numel() >= matrices and self.others.numel() >= others
+
+    def show(self, block: Block) -> list[Tensor]:
+        """Views of it shaped like the block's parameters."""
+        if block.index not in self.views:
+            cut, rest = block.matrix_size, block.size - block.matrix_size
+            others = self.others[cut : block.size] if self.shared else self.others[:rest]
+            self.views[block.index] = block.views(self.matrices[:cut], others)
+        return self.views[block.index]
 
 
-def make_scratch(blocks: Sequence[Block], precision: torch.dtype, device: torch.device) -> Scratch:
+def parts_of(block: Block, shared: bool) -> tuple[int, int]:
+    """Numbers of a block that go to either part of a scratch."""
+    return (block.size, 0) if shared else (block.matrix_size, block.size - block.matrix_size)
+
+
+def make_scratch(sizes: tuple[int, int], precision: torch.dtype, device: torch.device) -> Scratch:
+    """Room for so many numbers in the precision of evaluation, and in float32 where that is another."""
+    matrices = torch.empty(sizes[0], dtype=precision, device=device)
     if precision == torch.float32:
-        buffer = torch.empty(max(block.size for block in blocks), dtype=torch.float32, device=device)
-        views = {
-            block.index: block.views(buffer[: block.matrix_size], buffer[block.matrix_size : block.size])
-            for block in blocks
-        }
-        return Scratch(buffer, buffer, views)
-    matrices = torch.empty(max(block.matrix_size for block in blocks), dtype=precision, device=device)
-    others = torch.empty(max(block.size - block.matrix_size for block in blocks), dtype=torch.float32, device=device)
-    views = {
-        block.index: block.views(matrices[: block.matrix_size], others[: block.size - block.matrix_size])
-        for block in blocks
-    }
-    return Scratch(matrices, others, views)
+        return Scratch(matrices, matrices)
+    return Scratch(matrices, torch.empty(sizes[1], dtype=torch.float32, device=device))

@@ -13,6 +13,7 @@ is rounded where the backend can (oneDNN), after it elsewhere.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -37,7 +38,34 @@ class Storage(Protocol):
     def matrix(self, dtype: torch.dtype) -> Tensor:
         """The numbers on the device, of their own."""
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What lies on the device."""
+
     def to(self, device: torch.device) -> Storage: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Hosted:
+    """A matrix in host memory that comes to the device for as long as a product takes."""
+
+    numbers: Tensor  # on the CPU, pinned where the device is a GPU
+    device: torch.device
+
+    @property
+    def bytes(self) -> int:
+        return 0
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return ()
+
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        return self.numbers.to(self.device, non_blocking=True).to(dtype)
+
+    def to(self, device: torch.device) -> Hosted:
+        pinned = device.type == "cuda" and not self.numbers.is_pinned()
+        return Hosted(self.numbers.pin_memory() if pinned else self.numbers, device)
 
 
 class Linear(nn.Linear):
@@ -102,6 +130,19 @@ class _Fetched(torch.autograd.Function):
         back = gradient.to(ctx.precision) @ (weight.t() if ctx.transposed else weight)
         beside = gradient.float().flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
         return back.to(ctx.given), None, beside, None, None
+
+
+def host_matrices(layers: Iterable[nn.Module], wanted: set[int], device: torch.device) -> None:
+    """Leave the matrices of these identities to host memory, each once."""
+    hosted: dict[int, Hosted] = {}
+    for linear in linears(layers):
+        key = id(linear.weight)
+        if key in wanted and linear.stored is None:
+            numbers = linear.weight.data
+            if key not in hosted:
+                away = torch.empty((), dtype=numbers.dtype).expand(numbers.shape) if numbers.is_meta else numbers.cpu()
+                hosted[key] = Hosted(away, torch.device("cpu")).to(device)
+            linear.store(hosted[key], numbers.dtype)
 
 
 def is_conv1d(module: nn.Module) -> bool:

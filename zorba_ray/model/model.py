@@ -15,11 +15,11 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import ModelConfig
 from zorba_ray.model.adapters import is_adapter
 from zorba_ray.model.batch import Batch
-from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch, move_block
+from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch, move_block, parts_of
 from zorba_ray.model.forward import Context, run_layer, run_stem
 from zorba_ray.model.head import Head, Prototype
 from zorba_ray.model.hollow import at_hand, storage_of
-from zorba_ray.model.linear import accept_few_bits, adopt, linears, matrices_of
+from zorba_ray.model.linear import accept_few_bits, adopt, host_matrices, linears, matrices_of
 from zorba_ray.model.packing import pays
 from zorba_ray.model.prove import prove_head
 from zorba_ray.model.quantise import Quantised, few_bits, quantise
@@ -77,18 +77,29 @@ class BlockModel:
             block.few = None
 
     def hold(self, active: Sequence[bool]) -> None:
-        """Keep the active blocks [L] on the device and the others in host memory, for the client that comes next."""
-        for block, on in zip(self.blocks, active, strict=True):
-            if not on:
-                move_block(block, self.device, offloaded=True)
-        for block, on in zip(self.blocks, active, strict=True):
-            if on:
-                move_block(block, self.device, offloaded=False)
+        """Let every block lie where the config wants it for the client that comes next, which has the `active` ones
+        [L]; what leaves the device goes first."""
+        config = self.spec.config
+        away = [config.active == "offload" if on else leaves_host_copy(config) for on in active]
+        for block, offloaded in sorted(zip(self.blocks, away, strict=True), key=lambda pair: not pair[1]):
+            move_block(block, self.device, offloaded)
+        self.scratch = None
 
-    def get_scratch(self) -> Scratch:
-        if self.scratch is None:
-            self.scratch = make_scratch(self.blocks, self.precision, self.device)
-        return self.scratch
+    def stream(self) -> None:
+        """Leave matrices of the layers that nobody trains in host memory, from where each comes for its product."""
+        trained = {id(parameter) for block in self.blocks for parameter in block.parameters}
+        host_matrices(self.parts.layers, matrices_of(self.module) - trained, self.device)
+
+    def get_scratch(self, block: Block) -> Scratch:
+        """The scratch, with room for a block."""
+        scratch = self.scratch
+        if scratch is None or not scratch.holds(block):
+            shared = self.precision == torch.float32
+            before = (0, 0) if scratch is None else (scratch.matrices.numel(), scratch.others.numel())
+            first, second = (max(pair) for pair in zip(parts_of(block, shared), before, strict=True))
+            self.scratch = scratch = None  # its memory first
+            self.scratch = scratch = make_scratch((first, second), self.precision, self.device)
+        return scratch
 
 
 def assemble(
@@ -128,6 +139,9 @@ def _assemble(
             if id(linear.weight) in own and not linear.transposed and pays(linear.weight, precision, device)
         ]
     _store(module, parts, blocks, spec.config, precision)
+    if offloaded and streams_matrices(spec.config):
+        trained = {id(parameter) for block in blocks for parameter in block.parameters}
+        host_matrices(parts.layers, matrices_of(module) - trained, device)
     if precision != torch.float32:
         accept_few_bits(module)
         _round(parts, blocks, hidden, context, precision)
@@ -137,6 +151,17 @@ def _assemble(
         module, parts, head, blocks, stages, spec, precision, device,
         hidden_size=int(hidden.shape[-1]), mask_bytes=_mask_bytes(context, ids),
     )
+
+
+def leaves_host_copy(config: ModelConfig) -> bool:
+    """Whether a block that a client does not tune lies in host memory: to be streamed in, or because the device has
+    few bits of it."""
+    return config.frozen == "offload" or (few_bits(config.frozen) is not None and config.trainable == "full")
+
+
+def streams_matrices(config: ModelConfig) -> bool:
+    """Whether matrices that nobody trains, under adapters or beside groups, lie in host memory."""
+    return config.frozen == "offload" and config.trainable != "full"
 
 
 def begin_prototype(module: nn.Module, parts: Parts, head: Head, sentences: Sequence[Sequence[int]]) -> Prototype:

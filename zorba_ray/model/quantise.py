@@ -43,13 +43,17 @@ class Quantised:
     def bytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in (self.codes, self.magnitude))
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.codes, self.magnitude, self.levels
+
     def matrix(self, dtype: torch.dtype) -> Tensor:
         """The dequantised matrix, of its own."""
         return dequantise(self, torch.empty(self.shape, dtype=dtype, device=self.codes.device))
 
     def to(self, device: torch.device) -> Quantised:
-        tensors = (self.codes, self.magnitude, self.levels)
-        return Quantised(self.kind, self.shape, *(tensor.to(device) for tensor in tensors))
+        return Quantised(self.kind, self.shape, self.codes.to(device), self.magnitude.to(device),
+                         _table(self.kind, device))  # fmt: skip
 
 
 def few_bits(name: str) -> Bits | None:
@@ -63,6 +67,18 @@ def quantised_bytes(kind: Bits, shape: tuple[int, ...]) -> int:
     if kind == "int8":
         return rows * cols + 4 * rows
     return -(-rows * cols // NEIGHBOURS) * (NEIGHBOURS // 2 + 4)
+
+
+def without_numbers(kind: Bits, shape: tuple[int, ...]) -> Quantised:
+    """Of the meta device: what a matrix in few bits takes, and nothing in it."""
+    rows, cols = shape
+    meta = torch.device("meta")
+    groups = -(-rows * cols // NEIGHBOURS)
+    if kind == "int8":
+        codes = torch.empty(shape, dtype=torch.int8, device=meta)
+        return Quantised(kind, shape, codes, torch.empty(rows, device=meta), _table(kind, meta))
+    codes = torch.empty(groups * NEIGHBOURS // 2, dtype=torch.uint8, device=meta)
+    return Quantised(kind, shape, codes, torch.empty(groups, device=meta), _table(kind, meta))
 
 
 def quantise(weight: Tensor, kind: Bits) -> Quantised:

@@ -30,6 +30,8 @@ def combine(out: Tensor, base: Tensor, terms: Sequence[Term], block: int, kind: 
     assert out.is_contiguous() and base.is_contiguous(), "vectors must be contiguous"
     assert out.device == base.device, f"out is on {out.device}, base on {base.device}"
     check_range(kind, offset, base.numel())
+    if base.is_meta:  # no numbers to compute, only where they would lie
+        return
     names, coefficients = pack_terms(terms, block)
     if base.is_cuda:
         from zorba_ray.noise.cuda import combine_cuda

@@ -64,6 +64,7 @@ class ClientRecord:
     virtual_seconds: float | None = None  # of its round on the simulated fleet; None: no such clock, or it dropped out
     backward_flops: float = 0.0  # of training with gradients
     lied: bool = False  # the simulated world knows; the server may not
+    bytes_bus: int = 0  # between its device and host memory, if it is alone there; the mini-batch left out
     measured_bytes: int | None = None  # VRAM of a client alone on its share of a GPU; None: not measured
 
 
@@ -114,6 +115,7 @@ SCHEMA = pa.schema(
         ("backward_flops", pa.float64()),
         ("bytes_up", pa.int64()),
         ("bytes_down", pa.int64()),
+        ("bytes_bus", pa.int64()),
         ("seconds", pa.float64()),
         ("accuracy", pa.float64()),
         ("client_accuracy", pa.float64()),

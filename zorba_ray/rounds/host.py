@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
-from zorba_ray.engine import CLEAN, FROZEN, Path
+from zorba_ray.engine import CLEAN, FROZEN, Path, Version
+from zorba_ray.engine.bus import bus_bytes
 from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.evaluate import Work, evaluate
+from zorba_ray.engine.itinerary import itinerary, live_states
 from zorba_ray.ledger import apply_step
 from zorba_ray.ledger.wire import dense_bytes
 from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally
@@ -47,6 +49,7 @@ class Host:
         self.task = task
         self.shards = shards
         self.rounds = 0  # steps applied so far
+        self._bus: dict[tuple[bytes, int, tuple[int, ...]], int] = {}  # bytes, by row, live states and paths
         self._flops: dict[tuple[int, ...], list[float]] = {}  # of each stage, by shape of the mini-batch
         self._in_few_bits = np.array([block.bits is not None for block in model.blocks])
         self._hidden_memory = parse_bytes(config.runtime.hidden_memory)
@@ -77,23 +80,26 @@ class Host:
         self.rounds = rounds
         return True
 
-    def probe(self, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]) -> list[Report]:
-        """The clients' scalars of this round, at the current weights; `active` has their rows of a[n, l]."""
+    def probe(
+        self, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_], alone: bool = False
+    ) -> list[Report]:
+        """The clients' scalars of this round, at the current weights; `active` has their rows of a[n, l]. `alone`: one
+        client on a device of its own, that holds as many hidden states as its VRAM counts."""
         assert plan.round == self.rounds, f"probes of round {plan.round} at the weights of round {self.rounds}"
         method = carried_out(plan.method)
         if isinstance(method, FirstOrder):
             return [self._trained(method, plan, n, row) for n, row in zip(clients, active, strict=True)]
         if plan.local_steps > 1:
-            reports = [self._walked(method, plan, n, row) for n, row in zip(clients, active, strict=True)]
+            reports = [self._walked(method, plan, n, row, alone) for n, row in zip(clients, active, strict=True)]
         else:
-            reports = self._probed(method, plan, clients, active)
+            reports = self._probed(method, plan, clients, active, alone)
         return [
             replace(report, upload=self._upload(method, plan, report, row))
             for report, row in zip(reports, active, strict=True)
         ]
 
     def _probed(
-        self, method: ZeroOrder, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]
+        self, method: ZeroOrder, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_], alone: bool
     ) -> list[Report]:
         """Reports of one local step, of all clients in one walk."""
         started = time.perf_counter()
@@ -101,7 +107,11 @@ class Host:
             Work(self._batch(plan, n, plan.batch), as_kept(method.probes(plan, n, row), row, self._in_few_bits))
             for n, row in zip(clients, active, strict=True)
         ]
-        outcomes = evaluate(self.model, works, self.header.noise, self._hidden_memory)
+        states = live_states(method.probes(plan, clients[0], np.ones_like(active[0])), self.model.columns)
+        memory = self._hidden_memory
+        if alone:
+            memory = min(memory, states * self.model.state_bytes(works[0].batch))
+        outcomes = evaluate(self.model, works, self.header.noise, memory)
         seconds = time.perf_counter() - started
         edges = [outcome.visits for outcome in outcomes]
         flops = [self._cost(work, count) for work, count in zip(works, edges, strict=True)]
@@ -114,23 +124,26 @@ class Host:
                 block_evaluations=sum(count[1:-1]),
                 flops=cost,
                 seconds=seconds * cost / sum(flops),
+                bus=self._moved(work, row, states),
             )
-            for n, outcome, count, cost in zip(clients, outcomes, edges, flops, strict=True)
+            for n, work, row, outcome, count, cost in zip(clients, works, active, outcomes, edges, flops, strict=True)
         ]
 
-    def _walked(self, method: ZeroOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_]) -> Report:
+    def _walked(
+        self, method: ZeroOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_], alone: bool
+    ) -> Report:
         """One client's local steps: between them it moves as a round of its own would, and in the end it is back, to
         the bit, at the weights from which it started."""
         vectors = [block.vector for block in self.model.blocks]
         kept = [vector.clone() if on else None for vector, on in zip(vectors, row, strict=True)]
-        alone, equal = np.broadcast_to(row, (client + 1, len(row))), np.broadcast_to(1.0, client + 1)
+        others, equal = np.broadcast_to(row, (client + 1, len(row))), np.broadcast_to(1.0, client + 1)
         reports: list[Report] = []
         try:
             for k in range(plan.local_steps):
                 here = replace(plan, step=k, batch=k, local_steps=1, aggregate=MEAN)
-                reports += self._probed(method, here, [client], row[None])
+                reports += self._probed(method, here, [client], row[None], alone)
                 if k + 1 < plan.local_steps:
-                    apply_step(vectors, self.header, method.step(here, reports[-1:], alone, equal))
+                    apply_step(vectors, self.header, method.step(here, reports[-1:], others, equal))
         finally:
             for vector, copy in zip(vectors, kept, strict=True):
                 if copy is not None:
@@ -143,6 +156,7 @@ class Host:
             block_evaluations=sum(report.block_evaluations for report in reports),
             flops=sum(report.flops for report in reports),
             seconds=sum(report.seconds for report in reports),
+            bus=sum(report.bus for report in reports),
         )
 
     def _trained(self, method: FirstOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_]) -> Report:
@@ -190,6 +204,15 @@ class Host:
         if shape not in self._flops:
             self._flops[shape] = stage_flops(self.model, *shape)
         return sum(count * flops for count, flops in zip(edges, self._flops[shape], strict=True))
+
+    def _moved(self, work: Work, row: NDArray[np.bool_], states: int) -> int:
+        """Bytes over the bus for a work; it depends on its blocks and on which of its versions are equal."""
+        numbers: dict[Version, int] = {}
+        alike = tuple(numbers.setdefault(version, len(numbers)) for path in work.paths for version in path)
+        key = row.tobytes(), states, alike
+        if key not in self._bus:
+            self._bus[key] = bus_bytes(self.model, itinerary(work.paths, self.model.columns, states), row)
+        return self._bus[key]
 
     def evaluate(self, batches: Sequence[NDArray[np.int64]]) -> Tally:
         """Loss and accuracy of the clean model on batches of test examples (index arrays)."""

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from zorba_ray.allocation import Budgets, Instance, make_plan
+from zorba_ray.allocation import make_plan
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_clients
 from zorba_ray.ledger import Entry, LedgerWriter
 from zorba_ray.ledger.tensors import tensor_bytes
 from zorba_ray.methods import method_of
 from zorba_ray.rounds.draw import plan_round
+from zorba_ray.runs.memory import ClassMemory, memory_by_class
 from zorba_ray.runs.prepare import Base, build_host
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.world.traffic import Wire, traffic_of
@@ -27,20 +28,10 @@ ROW = 60  # bytes of a client's row in the records, beside its scalars: about wh
 
 
 @dataclass(frozen=True)
-class BudgetUse:
-    """The clients of a budget class."""
-
-    name: str
-    clients: int
-    budget: int  # least of its clients', bytes
-    vram: int  # most of its clients', by the allocation's model
-
-
-@dataclass(frozen=True)
 class Estimate:
     """Of a whole run. Seconds are those of this machine's cores, one thread for each actor."""
 
-    budgets: list[BudgetUse]
+    budgets: list[ClassMemory]
     flops: float  # forward and backward, evaluation left out
     bytes_up: int
     bytes_down: int
@@ -102,7 +93,7 @@ def estimate(config: Config, prepared: Prepared, actors: int) -> Estimate:
     own = 2 * 4 * sum(sizes)  # what steps change, and the scratch beside it
     from_actor = 350 * 2**20  # torch, transformers and a small model (measured)
     return Estimate(
-        budgets=budget_use(outline.budgets, instance, matrix),
+        budgets=memory_by_class(config, instance, plan, host.model, base.task.max_tokens),
         flops=flops * of_typical,
         bytes_up=int(report.upload * client_rounds),
         bytes_down=int(down * (client_rounds if traffic.dense else config.clients.count * config.rounds)),
@@ -110,15 +101,3 @@ def estimate(config: Config, prepared: Prepared, actors: int) -> Estimate:
         host_memory=int(weights + actors * (from_actor + own)),
         seconds=(probing * of_typical + evaluating * examples) / actors,
     )
-
-
-def budget_use(budgets: Budgets, instance: Instance, matrix: np.ndarray) -> list[BudgetUse]:
-    used = instance.vram.of(matrix)
-    found = []
-    for number, name in enumerate(budgets.names):
-        members = np.flatnonzero(np.asarray(budgets.class_of) == number)
-        if len(members):
-            found.append(
-                BudgetUse(name, len(members), int(budgets.bytes[members].min()), int(used[members].max()))
-            )
-    return found

@@ -10,11 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.allocation import Budgets, Instance, ModelShape, afforded, client_budgets, instance_from
-from zorba_ray.config.errors import ConfigError
+from zorba_ray.allocation import Budgets, Instance, afforded, client_budgets, instance_from
 from zorba_ray.config.files import check_complete, has_weights
 from zorba_ray.config.schema import Config
-from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN
 from zorba_ray.engine import Path as Route
 from zorba_ray.engine.evaluate import Work, evaluate
@@ -26,6 +24,7 @@ from zorba_ray.model import BlockModel, build_model, export_weights, hollow_mode
 from zorba_ray.model.batch import Batch
 from zorba_ray.model.quantise import few_bits
 from zorba_ray.rounds.host import Host, vectors_sha256
+from zorba_ray.rounds.vram import vram_of
 from zorba_ray.runs.collapse import best_guess
 from zorba_ray.runs.exposure import exposure_of
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
@@ -78,9 +77,8 @@ def load_problem(config: Config, asked: bool = False) -> Problem:
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
-    shape = shape_of(model, config, task.max_tokens)
-    shape = replace(shape, context=parse_bytes(config.clients.budgets.context))
-    instance = instance_from(config, shape, budgets, weights)
+    shape = model_shape(model, config.clients.batch, task.max_tokens)
+    instance = instance_from(config, shape, vram_of(config, model, task.max_tokens), budgets, weights)
     if config.allocation.coverage < 0 and not config.allocation.coverage_per_block:
         instance = afforded(instance)
     return Problem(task, model, shards, budgets, weights, instance, model_notes(config, task))
@@ -93,19 +91,6 @@ def model_notes(config: Config, task: Task) -> list[str]:
         why = "it has no tokenizer" if config.model.config else f"no tokenizer of {config.model.path} is at hand"
         made_up.append(f"a token is a word of the task's text, {task.max_tokens} in the longest one: {why}")
     return made_up
-
-
-def shape_of(model: BlockModel, config: Config, tokens: int) -> ModelShape:
-    """The model's shape at the clients' mini-batches. What one forward takes, this machine must have."""
-    try:
-        return model_shape(model, config.clients.batch, tokens, has_gradients(config))
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        raise ConfigError(
-            f"clients.batch={config.clients.batch}: this machine has no memory for a forward of so many examples of "
-            f"{tokens} tokens; lower clients.batch or task.max_tokens"
-        ) from None
 
 
 def prepare(config: Config, resume: Path | None = None) -> Prepared:

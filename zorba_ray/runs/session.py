@@ -170,6 +170,7 @@ class Session:
                     backward_flops=report.backward_flops,
                     bytes_up=report.upload,
                     bytes_down=fate.download,
+                    bytes_bus=report.bus,
                     seconds=report.seconds,
                     status=fate.status,
                     virtual_seconds=fate.seconds,

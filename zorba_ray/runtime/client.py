@@ -93,7 +93,7 @@ class ClientActor:
             torch.cuda.set_per_process_memory_fraction(min(1.0, self._caps[client] / total))
             if self._offloads:
                 self._host.model.hold(row)
-            (report,) = self._host.probe(plan, [client], row[None])
+            (report,) = self._host.probe(plan, [client], row[None], alone=True)
         except torch.OutOfMemoryError:
             return nothing_from(client, "out_of_memory")
         finally:  # the cap is this client's: steps and evaluations are no client's

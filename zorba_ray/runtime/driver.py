@@ -86,10 +86,12 @@ class OnRay:
         return None if current is None else Snapshot(current[0], ray.get(current[1]), current[2])
 
     def _offloads(self) -> bool:
-        """Whether a client on its own share of a GPU leaves full-precision blocks that it does not tune in host memory:
-        to stream them, or because it keeps few bits of them. Gradients want all on the device."""
+        """Whether a client on its own share of a GPU leaves weights in host memory: to stream them, or because it keeps
+        few bits of them. Gradients want all on the device."""
         model = self.config.model
-        leaves = model.frozen == "offload" or (model.frozen in ("int8", "nf4") and model.trainable == "full")
+        leaves = "offload" in (model.frozen, model.active) or (
+            model.frozen in ("int8", "nf4") and model.trainable == "full"
+        )
         on_own_gpu = self.placement.device == "cuda" and self.placement.kind == "per_client"
         return on_own_gpu and leaves and not has_gradients(self.config)
 

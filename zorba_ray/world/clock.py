@@ -17,25 +17,27 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Fleet:
-    """Each client's device and link, [N] each: FLOP/s, bits/s (infinity: takes no time) and seconds."""
+    """Each client's device and links, [N] each: FLOP/s, bits/s (infinity: takes no time) and seconds."""
 
     seed: int
     forward: Floats
     backward: Floats
     up: Floats
     down: Floats
+    bus: Floats
     latency: Floats
     jitter: float
 
     def seconds(
-        self, round: int, clients: NDArray[np.int64], down: Floats, flops: Floats, backward: Floats, up: Floats
+        self, round: int, clients: NDArray[np.int64], down: Floats, flops: Floats, backward: Floats, up: Floats,
+        bus: Floats,
     ) -> Floats:
-        """Virtual seconds of client-rounds [C]: latency + download + FLOPs/speed + upload; sizes in bytes.
+        """Virtual seconds of client-rounds [C]: latency + download + FLOPs/speed + bus + upload; sizes in bytes.
 
         The round's luck slows device and link by a factor exp(jitter·g) each, g standard normal.
         """
         compute, link = factors(world(self.seed, Stream.JITTER, round), len(self.forward), self.jitter)[clients].T
-        work = flops / self.forward[clients] + backward / self.backward[clients]
+        work = flops / self.forward[clients] + backward / self.backward[clients] + 8 * bus / self.bus[clients]
         travel = 8 * down / self.down[clients] + 8 * up / self.up[clients]
         return np.asarray(self.latency[clients] + work * compute + travel * link)
 
@@ -70,6 +72,7 @@ def fleet_of(config: Config, budgets: Budgets) -> Fleet | None:
         backward=each([device.backward or device.forward for device in devices]) / slower[:, 0],
         up=each([device.up or np.inf for device in devices]) / slower[:, 1],
         down=each([device.down or np.inf for device in devices]) / slower[:, 1],
+        bus=each([device.bus or np.inf for device in devices]) / slower[:, 0],
         latency=each([device.latency for device in devices]),
         jitter=config.fleet.jitter,
     )

@@ -187,6 +187,7 @@ class World:
                 np.array([report.flops for report in reports]),
                 np.array([report.backward_flops for report in reports]),
                 np.array([report.upload for report in reports], dtype=np.float64),
+                np.array([report.bus for report in reports], dtype=np.float64),
             )
         return arrivals
 

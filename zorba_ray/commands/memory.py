@@ -1,0 +1,85 @@
+"""`zorba-ray memory [CONFIG] [key=value …]`: what clients need of VRAM, class by class, and of what it consists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from zorba_ray.commands.entry import Done, enter
+from zorba_ray.commands.line import Command, Flag, Program
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.files import check_files
+from zorba_ray.methods import METHODS, kind_of
+from zorba_ray.runs.config import load_config
+
+if TYPE_CHECKING:
+    from zorba_ray.runs.memory import ClassMemory
+
+MEMORY = Program(
+    "zorba-ray memory",
+    "Solve a run's allocation and say, for each budget class, what its client that needs most takes of VRAM: predicted "
+    "part by part, traced over the round's own code, and the bytes over the bus. Nothing is run or written.",
+    (Flag("--methods", "compare several: all, or names with commas; each with its preset", "METHODS"),),
+    (
+        ("", "the embedded default"),
+        ("--methods all", "all methods, and what each saves against the others"),
+        ("opt125m_sst2 model.active=offload --json", "another config, for scripts"),
+    ),
+    kinds=lambda: (kind_of(""),),
+    hidden=("rounds", "placement", "fleet", "faults", "privacy", "evaluation", "guard", "stop", "runtime"),
+)
+
+
+def main(argv: Sequence[str] | None = None, name: str = MEMORY.name) -> int:
+    """The command; its exit status."""
+    return enter(replace(MEMORY, name=name), argv, memory)
+
+
+def memory(command: Command) -> Done:
+    from zorba_ray.report.memory_tables import memory_table, savings_table
+    from zorba_ray.runs.memory import compared
+
+    rows: list[ClassMemory] = []
+    refused: dict[str, str] = {}
+    chosen = methods_of(command.flags.get("--methods", ""))
+    for method in chosen:
+        try:
+            rows += of_method(command, method)
+        except ConfigError as error:
+            if len(chosen) == 1:
+                raise
+            refused[method] = str(error)
+    if not rows:
+        raise ConfigError("; ".join(f"{method}: {why}" for method, why in refused.items()))
+    rows = compared(rows)
+    tables = [memory_table(rows), savings_table(rows)]
+    print("\n\n".join(filter(None, [*tables, *(f"{method} does not go: {why}" for method, why in refused.items())])))
+    data = [{"class" if name == "name" else name: value for name, value in asdict(row).items()} for row in rows]
+    return Done({"rows": data, "refused": refused})
+
+
+def methods_of(text: str) -> list[str]:
+    """Methods by name; an empty one is that of the config."""
+    names = list(METHODS) if text == "all" else text.split(",")
+    unknown = [name for name in names if name and name not in METHODS]
+    if unknown:
+        raise ConfigError(f"--methods: no method is called {unknown[0]!r}; there are {', '.join(METHODS)}")
+    return names
+
+
+def of_method(command: Command, method: str) -> list[ClassMemory]:
+    from zorba_ray.allocation import Bound, alternative, describe, make_plan
+    from zorba_ray.runs.memory import memory_by_class
+    from zorba_ray.runs.prepare import load_problem
+
+    chosen = [f"method={method}"] if method else []
+    config = load_config(command.config_path, [*command.overrides, *chosen], command.more)
+    check_files(config)
+    problem = load_problem(config, asked=True)
+    instance, name = problem.instance, config.allocation.plan
+    if name == "zorba":
+        plan = make_plan(instance, config.allocation, config.seed)
+    else:  # a simple rule's plan is shown also where it does not fit, with what it lacks
+        plan = describe(name, alternative(name, instance, config.seed), Bound(instance))
+    return memory_by_class(config, instance, plan, problem.model, problem.task.max_tokens)
