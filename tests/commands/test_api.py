@@ -129,6 +129,7 @@ print("done", asyncio.run(cell()))
 """
 
 
+@pytest.mark.slow
 def test_a_notebooks_running_event_loop_is_no_obstacle(tmp_path: Path) -> None:
     made = subprocess.run(
         [sys.executable, "-c", NOTEBOOK.format(out=str(tmp_path / "run"))], capture_output=True, text=True, check=False

@@ -57,6 +57,7 @@ def test_a_detached_run_is_found_stopped_and_gone_on_with(tmp_path: Path, capsys
     assert told(capsys, "stop", str(folder))["state"] == "interrupted", "what has ended is only told"
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_told_apart_from_a_running_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "mine"
     begun = told(capsys, "run", *TINY, "rounds=100000", f"out={folder}", "--local", "--detach")

@@ -84,7 +84,7 @@ def test_of_a_folder_with_its_config_alone_only_can_be_asked(
     assert "no tokenizer of" in capsys.readouterr().out
     assert main(["run", "--dry-run", "--local", "--json", *keys]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert 0 < told["budgets"][0]["vram"] < told["budgets"][0]["budget"] and told["flops"] > 0
+    assert 0 < told["budgets"][0]["predicted"] < told["budgets"][0]["budget"] and told["flops"] > 0
     for command in (["run", "--local"], ["run"]):
         assert main([*command, *keys]) == 2
         lines = capsys.readouterr().err.strip().splitlines()

@@ -72,7 +72,7 @@ def refused(*overrides: str, path: Path | None = None) -> str:
     return message
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(config=configs(), explained=st.booleans())
 def test_yaml_round_trip(tmp_path: Path, config: Config, explained: bool) -> None:
     path = tmp_path / "config.yaml"

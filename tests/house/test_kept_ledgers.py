@@ -47,7 +47,7 @@ def test_the_ledger_is_the_one_that_was_kept(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("name", ON_RAY)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=LONG * (n != ON_RAY[0])) for n in ON_RAY])
 def test_on_ray_too_the_ledger_is_the_one_that_was_kept(local_ray: None, name: str, tmp_path: Path) -> None:
     check(name, tmp_path / "run")
 

@@ -110,6 +110,7 @@ for event in simulation.events:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     place = tmp_path / "run"
     child = subprocess.run([sys.executable, "-c", CHILD, str(place), TESTS], check=False)

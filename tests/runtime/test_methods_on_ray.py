@@ -12,7 +12,7 @@ from one_ray import run_warm
 from zorba_ray.runs.prepare import prepare
 
 
-@pytest.mark.parametrize("method", ["fedkseed", "fedspzo", "feedsign"])
+@pytest.mark.parametrize("method", ["fedkseed", pytest.param("fedspzo", marks=pytest.mark.slow), "feedsign"])
 def test_actors_write_the_oracles_ledger(local_ray: None, no_trace: None, tmp_path: Path, method: str) -> None:
     (tmp_path / "feedsign.py").write_text(example())
     more = {
