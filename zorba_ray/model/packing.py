@@ -47,7 +47,9 @@ def pays(weight: Tensor, precision: torch.dtype, device: torch.device) -> bool:
 
 
 def packed(weight: Tensor, rows: int) -> Packed | None:
-    """A matrix packed for products with `rows` rows; none where that would change their bits."""
+    """A matrix packed for products with `rows` rows; none where that would change their bits, or it has no numbers."""
+    if weight.is_meta:
+        return None
     if weight.dtype == torch.float32:
         made = Packed(torch.ops.mkl._mkl_reorder_linear_weight(weight, rows), rows)
     else:
