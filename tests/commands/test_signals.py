@@ -69,7 +69,7 @@ class Run:
 def test_before_the_first_round_nothing_was_begun_or_it_can_be_gone_on_with(tmp_path: Path, number: int):
     """A stage is told a little after it began: on a busy machine the ledger may be there by then."""
     run = Run(*TINY, f"out={tmp_path / 'run'}")
-    run.wait_for("placing the clients")
+    run.wait_for("starting the driver")
     os.kill(run.process.pid, number)
     status, output = run.end()
     assert status == 128 + number, output
