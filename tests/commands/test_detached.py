@@ -120,7 +120,16 @@ def test_a_run_on_a_cluster_is_found_and_stopped_by_name(tmp_path: Path, capsys:
                 break
         assert told(capsys, "list", "--address", address)["runs"] == [{"run": "far", "state": "running"}]
         assert "there are far" in told(capsys, "stop", "near", "--address", address)["error"]
+        attached = subprocess.Popen(
+            [sys.executable, "-u", "-m", "zorba_ray", "attach", "far", "--address", address],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert attached.stdout is not None
+        seen = next(line for line in attached.stdout if "  loss " in line)
+        assert 0 < int(seen.split()[1].removesuffix("/100000")) < 100_000
         assert told(capsys, "stop", "far", "--address", address)["state"] == "stopping"
+        end = attached.communicate(timeout=120)[0]
+        assert attached.returncode == 0 and f"what it came to is in {tmp_path / 'run'}" in end, end
         rest = run.stdout.read()
         assert run.wait(120) == 130 and "Interrupted after" in rest, rest
     finally:

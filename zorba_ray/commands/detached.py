@@ -8,6 +8,7 @@ instead, whoever began them.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import signal
@@ -17,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
@@ -26,9 +27,13 @@ from zorba_ray.config.schema import Config
 from zorba_ray.config.words import text_table
 from zorba_ray.runs.folder import make_folder
 
+if TYPE_CHECKING:
+    from zorba_ray.runtime.news import Progress
+
 PROCESS, LOG = ".process.json", ".log"
 GOING_ON = {"--resume", "--resume-or-start"}  # flags that name the folder
 GLANCE = 0.2  # seconds between looks at another process's log
+WATCHED = 1.0  # and between questions to a driver
 
 ADDRESS = Flag("--address", "on the Ray cluster at auto, host:port or ray://host:port, not on this machine", "RAY")
 LIST = Program(
@@ -41,8 +46,10 @@ LIST = Program(
 )
 ATTACH = Program(
     "zorba-ray attach",
-    "Watch a detached run: what it has shown, and what it shows until it ends. Ctrl-C leaves it going on.",
-    examples=(("runs/run-20260101-120000", "until it ends"),),
+    "Watch a run: what a detached one of this machine has shown, and what it shows until it ends; or with --address "
+    "how far a run on a cluster is. Ctrl-C leaves it going on.",
+    (ADDRESS,),
+    (("runs/run-20260101-120000", "until it ends"), ("run --address auto", "by its name on a cluster")),
     argument="RUN",
 )
 STOP = Program(
@@ -180,7 +187,10 @@ def show(command: Command) -> Done:
 
 def attach(command: Command) -> Done:
     """Follow the log until the process is gone."""
-    process = process_of(needed(command, ATTACH))
+    run = needed(command, ATTACH)
+    if "--address" in command.flags:
+        return watch(driver_of(command.flags["--address"], run))
+    process = process_of(run)
     with beside(Path(process.folder), LOG).open(encoding="utf-8", errors="replace") as log:
         while True:
             alive = process.alive  # before the last look: what it said just before its end is there
@@ -190,11 +200,39 @@ def attach(command: Command) -> Done:
             time.sleep(GLANCE)
 
 
+def watch(driver: Any) -> Done:
+    """A line whenever a run on a cluster has come further, until its driver is gone."""
+    import ray
+
+    last: Any = None
+    while True:
+        try:
+            now = ray.get(driver.progress.remote())
+        except ray.exceptions.RayActorError:
+            break
+        if last is None or (now.rounds_done, now.stage) != (last.rounds_done, last.stage):
+            print(line_of_progress(now), flush=True)
+        last = now
+        time.sleep(WATCHED)
+    if last is None:
+        raise ConfigError("the run's driver went before it answered")
+    print(f"The driver is gone; what it came to is in {last.folder} on {last.machine}")
+    return Done({**asdict(last), "state": "ended"})
+
+
+def line_of_progress(now: Progress) -> str:
+    known = ((f"loss {now.loss:.4f}", now.loss), (f"test accuracy {now.accuracy:.1%}", now.accuracy))
+    told = (text for text, value in known if not math.isnan(value))
+    return "  ".join([f"round {now.rounds_done}/{now.rounds}", *told, now.stage])
+
+
 def stop(command: Command) -> Done:
     """Ask, and wait until it is done."""
     run = needed(command, STOP)
     if "--address" in command.flags:
-        ask_driver(command.flags["--address"], run)
+        import ray
+
+        ray.get(driver_of(command.flags["--address"], run).stop.remote())
         print(f"{run} ends after this round")
         return Done({"run": run, "state": "stopping"})
     process = process_of(run)
@@ -231,7 +269,8 @@ def drivers(address: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def ask_driver(address: str, run: str) -> None:
+def driver_of(address: str, run: str) -> Any:
+    """The actor of a run's driver, by the run's name."""
     import ray
 
     found = drivers(address)
@@ -239,4 +278,4 @@ def ask_driver(address: str, run: str) -> None:
         known = f"there are {', '.join(found)}" if found else "there is none"
         raise ConfigError(f"no run on the cluster is called {run!r}; {known}")
     name, space = found[run]
-    ray.get(ray.get_actor(name, namespace=space).stop.remote())
+    return ray.get_actor(name, namespace=space)

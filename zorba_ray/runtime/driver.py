@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import ray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import has_gradients
-from zorba_ray.runtime.news import Bulletin, News
+from zorba_ray.runtime.news import Bulletin, News, Progress
 from zorba_ray.runtime.waiting import Watch
 
 if TYPE_CHECKING:  # the rest is imported while the actors start
@@ -104,12 +105,21 @@ class Driver:
         self.folder = Path.home() / folder  # relative only if the front end is on another machine
         self.resume = resume
         self.asked_to_stop = False
+        self.done, self.loss, self.accuracy = 0, math.nan, math.nan
         self.watch = Watch(News("starting the driver"), config.runtime.patience)
 
     @ray.method(concurrency_group=LISTENING)
     def news(self) -> Bulletin:
         """What it does now, and what it has to say; answered while another call is under way."""
         return self.watch.news.bulletin()
+
+    @ray.method(concurrency_group=LISTENING)
+    def progress(self) -> Progress:
+        """For `zorba-ray attach`; answered while another call is under way, and told to as many as ask."""
+        return Progress(
+            str(self.folder), platform.node(), self.watch.news.stage, self.done, self.config.rounds, self.loss,
+            self.accuracy,
+        )  # fmt: skip
 
     @ray.method(concurrency_group=LISTENING)
     def halt(self, seconds: float) -> None:
@@ -151,6 +161,9 @@ class Driver:
         happened = [] if self.asked_to_stop else self.simulation.advance()
         for event in happened:
             self.metrics.observe(event, self.session.statuses, len(self.site.faults()))
+            self.loss = getattr(event, "loss", self.loss) if hasattr(event, "lr") else self.loss
+            self.accuracy = getattr(event, "accuracy", self.accuracy)
+        self.done = self.session.ledger.rounds
         return [*self.watch.news.take(), *happened] if happened else []
 
     def finish(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass, field
 
@@ -12,6 +13,19 @@ class Bulletin:
 
     stage: str
     lines: list[str]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, for whoever did not begin it. Losses and accuracies are the last ones; NaN before the first."""
+
+    folder: str
+    machine: str  # that the folder is on
+    stage: str
+    rounds_done: int
+    rounds: int
+    loss: float = math.nan  # of the participants' mini-batches
+    accuracy: float = math.nan  # on the test data
 
 
 @dataclass
