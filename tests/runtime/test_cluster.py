@@ -116,6 +116,7 @@ def test_a_node_killed_in_mid_round_changes_nothing(
     assert ledger == oracle
 
 
+@pytest.mark.release
 def test_two_runs_on_one_cluster_at_once_do_not_disturb_each_other(three_nodes: Cluster, tmp_path: Path):
     seeds = [5, 6]
     drivers = [
@@ -137,6 +138,7 @@ def test_two_runs_on_one_cluster_at_once_do_not_disturb_each_other(three_nodes: 
         assert (tmp_path / f"{seed}" / LEDGER).read_bytes() == expected
 
 
+@pytest.mark.release
 def test_weights_lie_once_on_every_node(three_nodes: Cluster, tmp_path: Path):
     driver = prepared(tmp_path, "placement=per_client", "clients.count=6")
     pool = driver.backend.pool
@@ -176,6 +178,7 @@ def stored_sha256(pool: Pool) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.release
 def test_nobody_sees_what_another_process_writes(three_nodes: Cluster, tmp_path: Path):
     """Steps change private copies: not those of another actor on the node, nor the object store's, which weights that
     no step changes are read from in place."""
@@ -269,6 +272,7 @@ def scrape(node: dict[str, Any]) -> dict[str, float]:
     return samples
 
 
+@pytest.mark.release
 def test_prometheus_finds_the_runs_numbers_on_the_nodes(three_nodes: Cluster, tmp_path: Path):
     driver = prepared(tmp_path, "name=scraped", "placement=per_client")
     records = [event for events in iter(driver.advance, []) for event in events]
