@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import sessions
 
 from zorba_ray.ledger import read_ledger
 
@@ -30,11 +31,7 @@ class Run:
 
     def __init__(self, *arguments: str, python: Sequence[str] = ("-m", "zorba_ray.run")):
         command = [sys.executable, "-u", *python, *arguments]
-        hidden = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")
-        env = {name: value for name, value in os.environ.items() if name not in hidden}
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=env
-        )
+        self.process = sessions.start(command, subprocess.PIPE)
         self.lines: list[str] = []
 
     def wait_for(self, text: str) -> None:
@@ -49,20 +46,13 @@ class Run:
         """Exit status, output; nothing of the session is left."""
         rest, _ = self.process.communicate(timeout=timeout)
         until = time.monotonic() + 60
-        while self.offspring() and time.monotonic() < until:
+        while self.members() and time.monotonic() < until:
             time.sleep(0.2)
-        assert not self.offspring()
+        assert not self.members()
         return self.process.returncode, "".join(self.lines) + rest
 
-    def offspring(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (ProcessLookupError, psutil.NoSuchProcess):
-                continue
-        return found
+    def members(self) -> list[psutil.Process]:
+        return sessions.members(self.process.pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -101,7 +91,7 @@ def listening_elsewhere(run: Run) -> list[object]:
     """Sockets of the run on which others than this machine are heard."""
     return [
         connection.laddr
-        for process in run.offspring()
+        for process in run.members()
         for connection in process.net_connections(kind="inet")
         if connection.status == psutil.CONN_LISTEN and not connection.laddr.ip.endswith("127.0.0.1")
     ]
@@ -112,7 +102,7 @@ def test_a_second_ctrl_c_ends_at_once_and_the_ledger_is_whole(tmp_path: Path):
     folder = tmp_path / "run"
     run = Run(*TINY, f"out={folder}")
     run.wait_for("round 20/400")
-    actors = [p for p in run.offspring() if any("ray::ClientActor" in part for part in p.cmdline())]
+    actors = [p for p in run.members() if any("ray::ClientActor" in part for part in p.cmdline())]
     assert actors
     for actor in actors:
         actor.send_signal(signal.SIGSTOP)
@@ -134,7 +124,7 @@ def test_after_sigterm_a_round_that_does_not_end_is_left(tmp_path: Path):
     folder = tmp_path / "run"
     run = Run(*TINY, f"out={folder}")
     run.wait_for("round 20/400")
-    actors = [p for p in run.offspring() if any("ray::ClientActor" in part for part in p.cmdline())]
+    actors = [p for p in run.members() if any("ray::ClientActor" in part for part in p.cmdline())]
     for actor in actors:
         actor.send_signal(signal.SIGSTOP)
     os.kill(run.process.pid, signal.SIGTERM)

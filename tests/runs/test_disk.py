@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from runs.toy_runs import ESTIMATED, open_run, outcome, run
+from small_disk import remount, small_disk
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.ledger import read_ledger
@@ -18,23 +18,12 @@ from zorba_ray.runs.resume import resumed_config
 LONG = (*ESTIMATED, "rounds=60", "evaluation.every=5")
 DISK = 300  # KiB
 
-Mount = Callable[[str], None]
-
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[tuple[Path, Mount]]:
-    """A small disk of its own, and a way to mount it anew with other options."""
+def disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(*options: str) -> None:
-        made = subprocess.run(["mount", *options, str(place)], capture_output=True, text=True, check=False)
-        if made.returncode:
-            pytest.skip(f"only root can mount a small disk: {made.stderr.strip()}")
-
-    mount("-t", "tmpfs", "-o", f"size={DISK}k", "tmpfs")
-    yield place, lambda options: mount("-o", f"remount,{options}")
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_disk(place, f"{DISK}k"):
+        yield place
 
 
 def live(folder: Path) -> None:
@@ -48,11 +37,10 @@ def live(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [8, 16, 20, 24, 28, 44])  # KiB: in the plans, the ledger, the records, the summary
-def test_a_disk_that_fills_is_one_line_and_loses_nothing(tmp_path: Path, disk: tuple[Path, Mount], room: int) -> None:
+def test_a_disk_that_fills_is_one_line_and_loses_nothing(tmp_path: Path, disk: Path, room: int) -> None:
     run(tmp_path / "whole", *LONG)
-    place, mount = disk
-    folder = place / "run"
-    (place / "filler").write_bytes(bytes((DISK - room) * 1024))
+    folder = disk / "run"
+    (disk / "filler").write_bytes(bytes((DISK - room) * 1024))
     with pytest.raises(ConfigError, match=r"cannot write to .*: No space left on device") as caught:
         live(folder)
     assert "\n" not in str(caught.value)
@@ -61,18 +49,17 @@ def test_a_disk_that_fills_is_one_line_and_loses_nothing(tmp_path: Path, disk: t
     if begun:
         assert not read_ledger(folder / LEDGER).cut
         assert (tmp_path / "whole" / LEDGER).read_bytes().startswith((folder / LEDGER).read_bytes())
-    mount("size=8m")
+    remount(disk, "size=8m")
     run(folder, *LONG, resume=begun)
     assert outcome(folder) == outcome(tmp_path / "whole")
     assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp") or path.name == "lock"]
 
 
-def test_a_disk_that_is_read_only_is_one_line(disk: tuple[Path, Mount]) -> None:
-    place, mount = disk
-    run(place / "run", *ESTIMATED, "rounds=2")
-    mount("ro")
+def test_a_disk_that_is_read_only_is_one_line(disk: Path) -> None:
+    run(disk / "run", *ESTIMATED, "rounds=2")
+    remount(disk, "ro")
     with pytest.raises(ConfigError, match=r"cannot write to .*: Read-only file system; choose another `out`"):
-        run(place / "new", *ESTIMATED)
-    said = re.escape(f"Make room, then go on by  python -m zorba_ray.run --resume {place / 'run'}")
+        run(disk / "new", *ESTIMATED)
+    said = re.escape(f"Make room, then go on by  python -m zorba_ray.run --resume {disk / 'run'}")
     with pytest.raises(ConfigError, match=rf"cannot write to .*: Read-only file system; .* {said}"):
-        resumed_config(place / "run", ["rounds=3"])
+        resumed_config(disk / "run", ["rounds=3"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import ray
 import torch
 import transformers
+from small_disk import small_disk
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.model.load import EMBEDDED
@@ -41,15 +41,10 @@ def small_store() -> Iterator[None]:
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[None]:
     place = tmp_path / "spilled"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
-    made = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if made.returncode:
-        pytest.skip(f"only root can mount a small disk: {made.stderr.strip()}")
-    start(object_spilling_directory=str(place))
-    yield
-    ray.shutdown()
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    with small_disk(place, "8m"):
+        start(object_spilling_directory=str(place))
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import sessions
 from house.kept_ledgers import kept
 from runs.toy_runs import outcome
 
@@ -94,10 +95,8 @@ class Sitting:
     def __init__(self, folder: Path, arguments: list[str]):
         self.ledger, self.log = folder / LEDGER, tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.started, self.before = time.monotonic(), entries(self.ledger)
-        hidden = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")
-        env = {name: value for name, value in os.environ.items() if name not in hidden}
         line = [sys.executable, "-m", "zorba_ray.run", *arguments]
-        self.process = subprocess.Popen(line, stdout=self.log, stderr=self.log, start_new_session=True, env=env)
+        self.process = sessions.start(line, self.log)
 
     @property
     def clock(self) -> str:
@@ -118,7 +117,7 @@ class Sitting:
 
     def suffer(self, strike: Strike, draw: np.random.Generator) -> str:
         """Whom it hit: who is not there yet, or no longer, is spared, and the front end is not."""
-        found = [each for each in self.offspring() if VICTIMS[strike.victim] in name_of(each)]
+        found = [each for each in self.members() if VICTIMS[strike.victim] in name_of(each)]
         if strike.victim == "front end" or not found:
             self.process.send_signal(strike.number)
             return "front end"
@@ -135,23 +134,16 @@ class Sitting:
         self.log.seek(0)
         return status, self.log.read()
 
-    def offspring(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (ProcessLookupError, psutil.NoSuchProcess):
-                continue
-        return found
+    def members(self) -> list[psutil.Process]:
+        return sessions.members(self.process.pid)
 
     def left(self) -> list[str]:
         """Who of ours is still there a while after the end; all are ended here (agents of Ray outlive a killed one by
         minutes)."""
         until = time.monotonic() + 60
-        while (found := [name_of(each) for each in self.offspring() if is_ours(each)]) and time.monotonic() < until:
+        while (found := [name_of(each) for each in self.members() if is_ours(each)]) and time.monotonic() < until:
             time.sleep(0.1)
-        for process in self.offspring():
+        for process in self.members():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         return found

@@ -1,4 +1,4 @@
-"""`python -m zorba_ray.report RUN`: make a run's report.html again, from its folder."""
+"""`zorba-ray report RUN`: make a run's report.html again, from its folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zorba_ray.commands.line import TRUST_CODE, Command, Program
 from zorba_ray.config.errors import ConfigError
 
 REPORT = Program(
-    "python -m zorba_ray.report",
+    "zorba-ray report",
     "Make the report of a run again, from its folder alone.",
     (TRUST_CODE,),
     examples=(("runs/run-20260101-120000", "writes report.html there"),),

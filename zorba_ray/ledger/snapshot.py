@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.ledger.tensors import write_content
+from zorba_ray.ledger.whole import whole_file
 
 FOLDER = "snapshots"
 
@@ -35,7 +35,10 @@ def write_snapshot(folder: Path, snapshot: Snapshot, seal: str, keep: int) -> No
 
     vectors = {f"{i:06d}": np.ascontiguousarray(v, dtype="<f4") for i, v in enumerate(snapshot.vectors)}
     about = {"rounds": str(snapshot.rounds), "seal": seal, "sha256": snapshot.sha256}
-    write_content(folder / FOLDER / file_name(snapshot.rounds), save(vectors, about))
+    path = folder / FOLDER / file_name(snapshot.rounds)
+    path.parent.mkdir(exist_ok=True)
+    with whole_file(path) as file:
+        file.write(save(vectors, about))
     for old in kept(folder)[:-keep]:
         old.unlink()
 

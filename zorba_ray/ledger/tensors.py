@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.ledger.whole import whole_file
 from zorba_ray.messages import Step, TensorStep, Vectors
 
 FOLDER = "tensors"
@@ -58,23 +58,10 @@ def write_tensors(folder: Path, round: int, vectors: Vectors) -> TensorFile:
     """Whole or not at all, into the folder of the ledger."""
     content = content_of(vectors)
     path = folder / FOLDER / file_name(round)
-    write_content(path, content)
-    return TensorFile(path, hashlib.sha256(content).hexdigest())
-
-
-def write_content(path: Path, content: bytes) -> None:
-    """The whole file or nothing of it, in a folder that is made if need be."""
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(content)
+    return TensorFile(path, hashlib.sha256(content).hexdigest())
 
 
 def remove_tensors(folder: Path, rounds: int) -> None:

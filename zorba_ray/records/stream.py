@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.ledger.whole import whole_file
 from zorba_ray.records.schema import SCHEMA, Record, to_table
 
 FOLDER = "records"
@@ -131,14 +131,5 @@ def _parts(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _write(rows: pa.Table, path: Path) -> None:
-    """Whole or not at all: a temporary file (hidden from readers of the folder), then a rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(rows, file, compression="zstd", write_page_checksum=True)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        pq.write_table(rows, file, compression="zstd", write_page_checksum=True)

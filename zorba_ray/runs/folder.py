@@ -14,6 +14,7 @@ from pathlib import Path
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
 from zorba_ray.config.schema import Config
+from zorba_ray.ledger.whole import whole_file
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.lock import Held, Lock
 
@@ -171,17 +172,9 @@ def writing_to(folder: Path, kept: str = "the rounds in its ledger are whole", l
 
 
 def write_whole(path: Path, text: str) -> None:
-    """The whole file or what was there before, whatever happens to the process or the disk."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    """The whole text or what was there before."""
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def resume_line(run_dir: Path) -> str:
