@@ -118,6 +118,7 @@ def test_budgets_and_coverage_hold(seed: int, n: int, blocks: int, coverage: int
         plan = make_plan(instance, config, seed)
     except ConfigError as error:
         assert "\n" not in str(error) and ("raise" in str(error) or "lower" in str(error))
+        assert all(instance.infeasible(alternative(name, instance, seed)) for name in NAMES), "a rule's plan does"
         return
     assert (instance.vram.of(plan.matrix) <= instance.budgets).all() and (plan.slack >= 0).all()
     assert (plan.coverage >= instance.coverage).all()
@@ -131,6 +132,20 @@ def test_budgets_and_coverage_hold(seed: int, n: int, blocks: int, coverage: int
             if other.feasible:
                 assert plan.levels[0].value <= other.bound * (1 + 1e-12), name
                 assert plan.levels[0].bound <= other.bound * (1 + 1e-9), name
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(5, 14), st.booleans(), st.booleans())
+def test_room_for_everything_is_never_refused(seed: int, n: int, blocks: int, alike: bool, by_class: bool) -> None:
+    """Also where clients are fewer than blocks, and have to divide themselves among many."""
+    rng = generator(seed, Domain.FAULTS)
+    instance = random_instance(
+        rng, n, blocks, 1, coverage=np.ones(blocks, dtype=int), shared=True, sizes=np.full(blocks, 1e6), directions=1,
+        weights=np.ones(n) if alike else rng.uniform(1, 3, n),
+    )  # fmt: skip
+    instance = replace(instance, budgets=np.full(n, instance.vram.of(np.ones(blocks, dtype=bool))))
+    config = AllocationConfig(formulation="classes" if by_class else "auto", time_limit=0.5)
+    assert make_plan(instance, config, seed).feasible
 
 
 @settings(max_examples=12)

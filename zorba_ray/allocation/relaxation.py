@@ -189,7 +189,8 @@ def add_relaxation(program: Program, bound: Bound, activation: Activation, scale
                 ceiling += factor
             if which == 0 and joint > 0 and weight > 0:
                 k, overlap = program.variable(0, n), program.variable(0, np.inf)
-                y = program.variable(-np.log(n), np.log(n))
+                least = c.lightest * inverse[block] / inverse.sum()  # k of one client that tunes all blocks
+                y = program.variable(min(float(np.log(least)), -np.log(n)), np.log(n))
                 program.row(weighted((c.heaviest, count), (-1.0, k)), lower=0)
                 sums[2].add(k)
                 curves.append(Curve(weighted((-1.0, y)), k, _minus_log))
