@@ -45,6 +45,7 @@ class Case:
     batch: int = 8
     directions: int = 4
     steps: int = 1
+    checkpointing: bool = False
 
     def __str__(self) -> str:
         return "-".join(str(part) for part in vars(self).values())
@@ -56,7 +57,8 @@ class Case:
         if self.trainable == "groups":
             keys.append(f"model.groups=[{GROUPS[self.family]}]")
         if self.method in GRADIENTS:
-            return load_config(None, [*keys, f"{self.method}.steps={self.steps}", f"{self.method}.epochs=0"])
+            own = [f"steps={self.steps}", "epochs=0", f"checkpointing={str(self.checkpointing).lower()}"]
+            return load_config(None, [*keys, *(f"{self.method}.{key}" for key in own)])
         if self.method == "fedspzo":
             keys.append("fedspzo.forks=2")
         return load_config(None, [*keys, f"zo.directions={self.directions}", f"zo.local_steps={self.steps}"])
@@ -83,6 +85,10 @@ COVER = [
     Case("fedavg", "llama", "groups", frozen="nf4", row=(0, 1, 0)),
     Case("fedit", "bert", "lora", row=(0, 0, 1), steps=2),
     Case("fedit", "opt", "lora", frozen="int8", row=(1, 1, 1)),
+    Case("fedavg", "opt", "full", "bfloat16", row=(1, 1, 1), checkpointing=True),
+    Case("fedavg", "llama", "full", row=(0, 1, 0), checkpointing=True),
+    Case("fedavg", "bert", "full", row=(1, 1, 1), steps=2, checkpointing=True),
+    Case("fedit", "llama", "lora", row=(1, 1, 1), checkpointing=True),
 ]  # fmt: skip
 
 

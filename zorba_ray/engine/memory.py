@@ -100,6 +100,7 @@ class GradientVram(VramModel):
     beside: Floats = field(default_factory=lambda: np.zeros(0))  # [L + 1] workspace of each moment
     making: Floats = field(default_factory=lambda: np.zeros((3, 0)))  # [3, L] most while a block's forward goes on: if
     # it is the first active one, another, or frozen behind one
+    again: Floats = field(default_factory=lambda: np.zeros((3, 0)))  # [3, L] what its backward computes once more of it
 
     def of(self, rows: Matrix) -> Floats:
         count = rows.cumsum(axis=-1)
@@ -111,6 +112,7 @@ class GradientVram(VramModel):
         below = np.concatenate([zero, waiting.cumsum(axis=-1)], axis=-1)
         above = np.concatenate([made[..., ::-1].cumsum(axis=-1)[..., ::-1], zero], axis=-1)
         moments = below + above + self.beside
+        moments[..., 1:] += np.where(count > 0, self.again[role, block], 0.0)
         moments[..., 0] += np.where(rows, self.stepped, 0.0).sum(axis=-1)
         forward = np.where(count > 0, below[..., :-1] + self.making[role, block], -self.awake)  # before: as any forward
         fullest = np.maximum(moments.max(axis=-1), forward.max(axis=-1))

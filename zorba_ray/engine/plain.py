@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from zorba_ray.model import BlockModel
 from zorba_ray.model.batch import Batch
+from zorba_ray.model.forward import Context
 
 
 def plain_loss(model: BlockModel, batch: Batch, checkpointing: bool = False) -> Tensor:
@@ -15,8 +16,13 @@ def plain_loss(model: BlockModel, batch: Batch, checkpointing: bool = False) -> 
     batch = batch.to(model.device)
     hidden, context = model.stem(batch)
     for index in range(len(model.parts.layers)):
-        if checkpointing:
-            hidden = checkpoint(model.layer, index, hidden, context, use_reentrant=False, preserve_rng_state=False)
-        else:
-            hidden = model.layer(index, hidden, context)
+        hidden = layer(model, index, hidden, context, checkpointing)
     return model.head.answer(hidden, batch)[0]
+
+
+def layer(model: BlockModel, index: int, hidden: Tensor, context: Context, checkpointing: bool) -> Tensor:
+    """One layer of it."""
+    if not checkpointing:
+        return model.layer(index, hidden, context)
+    out: Tensor = checkpoint(model.layer, index, hidden, context, use_reentrant=False, preserve_rng_state=False)
+    return out

@@ -21,6 +21,7 @@ from zorba_ray.engine.hollow import META, hollow, hollow_few
 from zorba_ray.engine.itinerary import itinerary, live_states
 from zorba_ray.engine.materialise import Showing
 from zorba_ray.engine.memory import Floats, GradientVram, VramModel, rounded
+from zorba_ray.engine.plain import layer as run_layer
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.engine.trace import Trace, resident
 from zorba_ray.engine.version import CLEAN, FROZEN, Path, Version
@@ -82,12 +83,12 @@ def vram_model(
 
 
 def gradient_model(
-    model: BlockModel, examples: int, tokens: int, state: int, steps: int, context: int = 0
+    model: BlockModel, examples: int, tokens: int, state: int, steps: int, context: int = 0, checkpointing: bool = False
 ) -> GradientVram:
     """The terms of training with gradients; `state` bytes of the optimiser for each trained number. In low precision
-    every block also shows a copy in few bits. Checkpointing is not counted: what it spares is room to spare."""
+    every block also shows a copy in few bits."""
     stages = measured(model, examples, tokens, gradients=True)
-    left = moments(model, examples, tokens)
+    left = moments(model, examples, tokens, checkpointing)
     trained = np.array([block.size for block in model.blocks], dtype=np.float64)
     vectors = np.array([rounded(4 * block.size) for block in model.blocks], dtype=np.float64)
     low = model.precision != torch.float32
@@ -113,6 +114,7 @@ def gradient_model(
         stepped=kept if first else nothing,
         beside=left.beside - floor,
         making=left.making - floor,
+        again=left.again,
     )
 
 
@@ -216,42 +218,49 @@ class Moments:
     passed: Floats  # [L] in one that is not active, behind one that is
     beside: Floats  # [L + 1]
     making: Floats  # [3, L] most during its forward, in these three roles; the first has its input beside it
+    again: Floats  # [3, L] what a layer leaves when the backward computes it once more
 
 
-def moments(model: BlockModel, examples: int, tokens: int) -> Moments:
-    """Every kind of layer, forward, in each of its three roles; and a step with all blocks active, for its peak."""
+def moments(model: BlockModel, examples: int, tokens: int, checkpointing: bool) -> Moments:
+    """Every kind of layer, forward, in each of its three roles; and a step with all blocks active, for its peak, to
+    which belongs what checkpointing computes again."""
     blocks, columns = len(model.blocks), model.columns
-    roles, making = np.zeros((3, blocks)), np.zeros((3, blocks))
+    roles, making, again = np.zeros((3, blocks)), np.zeros((3, blocks)), np.zeros((3, blocks))
     everything = np.ones(blocks, dtype=np.bool_)
     with on_twin(model, True) as (twin, trace):
         with torch.no_grad():
             hidden, context = twin.stem(padded_batch(twin, examples, tokens).to(META))
         state = rounded(hidden.nbytes)
-        kinds: dict[tuple[Hashable, int], tuple[int, int]] = {}
+        kinds: dict[tuple[Hashable, int], tuple[int, int, int]] = {}
         for role, (active, asked) in enumerate(((True, False), (True, True), (False, True))):
             with gradients(twin, everything if active else ~everything):
                 for index, layer in enumerate(twin.parts.layers):
                     column, kind = columns[index + 1], (kind_of(layer), role)
                     if kind not in kinds:
                         given, start = hidden.detach().requires_grad_(asked), trace.restart()
-                        out = twin.layer(index, given, context)
-                        kinds[kind] = trace.live - start, trace.peak - start + (0 if role else state)
+                        out = run_layer(twin, index, given, context, checkpointing)
+                        left, most = trace.live - start, trace.peak - start + (0 if role else state)
                         del out
+                        once_more = twin.layer(index, given, context) if checkpointing else None
+                        kinds[kind] = left, most, trace.live - start
+                        del once_more
                     if column is not None:
                         roles[role, column] += kinds[kind][0]
                         making[role, column] = kinds[kind][1]
+                        again[role, column] += kinds[kind][2]
     first, saved, passed = roles
     made = np.array([sum(rounded(4 * base.numel()) for base in block.base) for block in model.blocks])
     waiting = np.concatenate([[0.0, first[0]], first[0] + saved[1:].cumsum()])
     behind = waiting + np.concatenate([made[::-1].cumsum()[::-1], [0.0]])
+    behind[1:] += np.concatenate([again[0, :1], again[1, 1:]])
     with on_twin(model, True) as (twin, trace), gradients(twin, everything):
         batch = padded_batch(twin, examples, tokens).to(META)
         start = trace.restart()
-        plain_loss(twin, batch).backward()  # type: ignore[no-untyped-call]
+        plain_loss(twin, batch, checkpointing).backward()  # type: ignore[no-untyped-call]
         peak = trace.peak - start
     beside = np.full(blocks + 1, peak - behind.max())
     beside[0] = 2 * max(rounded(4 * base.numel()) for block in model.blocks for base in block.base)
-    return Moments(first, saved, passed, beside, making)
+    return Moments(first, saved, passed, beside, making, again)
 
 
 @contextmanager

@@ -8,12 +8,13 @@ result and one number a query. Copies between the CPU and the meta device are wh
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,18 +37,19 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = self.moved = 0
         self._known: set[int] = set()
-        self._attention = ExitStack()
+        self._around = ExitStack()
         self.follow(held)
         self.restart()
 
     def __enter__(self) -> Trace:
-        self._attention.enter_context(_AsOnDevice())
+        self._around.enter_context(_AsOnDevice())
+        self._around.enter_context(fused_attention())
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        self._attention.close()
+        self._around.close()
 
     def restart(self) -> int:
         """Forget the peak so far; answers what is live."""
@@ -94,14 +96,28 @@ def nowhere(dtype: torch.dtype) -> Tensor:
     return torch.empty((), dtype=dtype, device="meta")
 
 
+@contextmanager
+def fused_attention() -> Iterator[None]:
+    """Attention that does not write its scores out, on the meta device too; also where a backward computes a layer
+    again, which no mode of functions sees."""
+    plain = F.scaled_dot_product_attention
+
+    def chosen(query: Tensor, *rest: Any, **named: Any) -> Tensor:
+        return (attention if query.is_meta else plain)(query, *rest, **named)
+
+    F.scaled_dot_product_attention = chosen
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = plain
+
+
 class _AsOnDevice(TorchFunctionMode):
-    """What the meta device cannot: attention that does not write its scores out; a parameter that shows host memory."""
+    """What the meta device cannot: a parameter that shows host memory."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.nn.functional.scaled_dot_product_attention and args[0].is_meta:
-            return attention(*args, **(kwargs or {}))
         if func == SHOW and args[0].is_meta and not args[1].is_meta:
             args = (args[0], nowhere(args[1].dtype).expand(args[1].shape))
         return func(*args, **(kwargs or {}))

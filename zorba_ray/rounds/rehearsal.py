@@ -53,9 +53,8 @@ class Rehearsing(Host):
 def rehearse(config: Config, model: BlockModel, row: NDArray[np.bool_], tokens: int) -> Traced:
     """A client with these blocks active and texts of so many tokens; the model itself is only looked at."""
     trains = has_gradients(config)
-    if trains:  # as it is predicted: without checkpointing, and of passes over the data two steps
-        steps = 2 if config.options.epochs else config.options.steps
-        config = replace(config, **{config.method: replace(config.options, epochs=0, steps=steps, checkpointing=False)})
+    if trains and config.options.epochs:  # as it is predicted: of passes over the data two steps
+        config = replace(config, **{config.method: replace(config.options, epochs=0, steps=2)})
     stage_flops(model, 1, 1)  # counted once for all hosts, before they work
     twin = hollow(model)
     if streams_matrices(config.model) and not trains:

@@ -23,7 +23,8 @@ def vram_of(config: Config, model: BlockModel, tokens: int) -> VramModel:
         local = config.options
         momentum = 4 if local.optimizer == "sgd" and local.momentum > 0 else 0
         steps = 2 if local.epochs else local_steps(config)  # passes over the data are taken for several steps
-        return gradient_model(model, examples, tokens, STATE[local.optimizer] + momentum, steps, context)
+        state = STATE[local.optimizer] + momentum
+        return gradient_model(model, examples, tokens, state, steps, context, local.checkpointing)
     plan = plan_round(config, 0, [0])
     paths = method.probes(plan, 0, np.ones(len(model.blocks), dtype=np.bool_))
     return vram_model(model, examples, tokens, paths, plan.local_steps, context)
