@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,6 +77,7 @@ def test_gradients_cost_what_the_fullest_moment_of_a_backward_does() -> None:
         100.0, 10 * each, 5 * each, nothing, nothing, awake=7.0, first=3 * each, saved=4 * each, passed=2 * each,
         gradients=np.array([1.0, 1.0, 9.0]), stepped=nothing, beside=np.zeros(4),
         making=np.array([[0.0] * 3, [0.0] * 3, [0.0, 0.0, 11.0]]),
+        again=np.zeros((3, 3)),
     )
     everything = [0 + 1 + 1 + 9, 3 + 1 + 9, 3 + 4 + 9, 3 + 4 + 4]  # the backward has passed all blocks, …, none
     assert vram.of(np.array([True, True, True])) == 107 + 30 + max(everything)
@@ -82,6 +85,8 @@ def test_gradients_cost_what_the_fullest_moment_of_a_backward_does() -> None:
     assert vram.of(np.array([False, True, False])) == 107 + 20 + max(*middle, 3 + 11)  # whose own forward takes more
     assert vram.of(np.array([False, False, True])) == 107 + 20 + 9
     assert vram.of(np.zeros(3, dtype=bool)) == 100 + 15
+    again = replace(vram, again=np.array([[0.0] * 3, [0.0, 0.0, 6.0], [0.0] * 3]))  # beside what waits below a block
+    assert again.of(np.array([True, True, True])) == 107 + 30 + max(11, 3 + 1 + 9, 3 + 4 + 9, 3 + 4 + 4 + 6)
     rows = all_rows(3)
     linear = np.where(rows, vram.tuned, vram.frozen).sum(axis=1) + 100 + 7 * rows.any(axis=1)
     assert (linear <= vram.of(rows)).all() and (linear[1:] > 100 + 15).all()

@@ -207,7 +207,7 @@ def test_the_command_makes_the_report_again(run_folder: MakeRun, capsys: pytest.
     assert capsys.readouterr().out.strip() == str(folder / "report.html")
     assert (folder / "report.html").exists()
     assert command.main(["--help"]) == 0
-    assert "Usage: python -m zorba_ray.report [RUN]" in capsys.readouterr().out
+    assert "Usage: zorba-ray report [RUN]" in capsys.readouterr().out
 
 
 def test_what_is_not_a_run_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
