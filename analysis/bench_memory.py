@@ -8,8 +8,10 @@ Every figure for one batch of 16 × 256 tokens, and of 1 × 400. Ways:
   streamed        every block active, all of them in host memory and streamed (model.active=offload)
   in-place        the estimator that perturbs all weights where they lie: activation saves nothing
   d + 2d          the same, with the perturbation and the gradient written out beside the weights
-  AdamW           first-order, all weights, no activation checkpointing: float32 masters and moments, bfloat16 copies
+  AdamW           first-order, all weights: float32 masters and moments, bfloat16 copies
   LoRA            first-order, adapters of rank 8 on the projections of attention, frozen weights on the device
+  AdamW ckpt      the same two with activation checkpointing: a layer keeps its input alone and is computed again
+  LoRA ckpt
 
 Then the published figures of MeZO (OPT, fp16, MultiRC: one text of about 400 tokens), beside in-place.
 Writes analysis/results/memory.json and memory.md.
@@ -60,10 +62,14 @@ def bytes_of(name: str, batch: int, tokens: int) -> dict[str, float]:
             found["in-place"] = float(flat.of(every))
             found["d + 2d"] = found["in-place"] + 2 * float(flat.active.sum())
     assert every is not None
+    adamw = ("method=fedavg", "model.frozen=resident")
+    lora = ("method=fedit", "model.trainable=lora", "model.frozen=resident", "model.lora.rank=8")
     for label, keys in (
         ("streamed", ("method=zorba", "model.active=offload")),
-        ("AdamW", ("method=fedavg", "model.frozen=resident")),
-        ("LoRA", ("method=fedit", "model.trainable=lora", "model.frozen=resident", "model.lora.rank=8")),
+        ("AdamW", adamw),
+        ("AdamW ckpt", (*adamw, "fedavg.checkpointing=true")),
+        ("LoRA", lora),
+        ("LoRA ckpt", (*lora, "fedit.checkpointing=true")),
     ):
         _, vram = model_and_vram(name, batch, tokens, *keys)
         found[label] = float(vram.of(every))  # type: ignore[attr-defined]
