@@ -16,8 +16,8 @@ from model.tiny_models import block_model, make_batch
 from zorba_ray.config.schema import Config
 from zorba_ray.engine import count_edges
 from zorba_ray.engine.evaluate import Work, evaluate
-from zorba_ray.engine.hollow import hollow
 from zorba_ray.engine.trace import Trace, resident
+from zorba_ray.engine.twin import twin_of
 from zorba_ray.methods import ZeroOrder, method_of
 from zorba_ray.methods.training import train_locally
 from zorba_ray.model import BlockModel
@@ -169,7 +169,7 @@ def test_the_trace_sees_what_the_allocator_gives_out(family: str, trains: bool) 
 
     work(model)  # what is counted once is counted now
     model.scratch = None
-    twin = hollow(model)
+    twin = twin_of(model)
     with Trace(resident(twin)) as trace:
         before = trace.restart()
         work(twin)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from zorba_ray.commands.entry import Done, enter
 from zorba_ray.commands.line import Command, Flag, Program
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.files import check_files
 from zorba_ray.methods import METHODS, kind_of
 from zorba_ray.runs.config import load_config
+from zorba_ray.runs.early import check_early
 
 if TYPE_CHECKING:
     from zorba_ray.runs.memory import ClassMemory
@@ -42,10 +42,12 @@ def memory(command: Command) -> Done:
 
     rows: list[ClassMemory] = []
     refused: dict[str, str] = {}
+    notes: dict[str, None] = {}  # each once
     chosen = methods_of(command.flags.get("--methods", ""))
     for method in chosen:
         try:
-            rows += of_method(command, method)
+            found, said = of_method(command, method)
+            rows, notes = [*rows, *found], notes | dict.fromkeys(said)
         except ConfigError as error:
             if len(chosen) == 1:
                 raise
@@ -53,10 +55,10 @@ def memory(command: Command) -> Done:
     if not rows:
         raise ConfigError("; ".join(f"{method}: {why}" for method, why in refused.items()))
     rows = compared(rows)
-    tables = [memory_table(rows), savings_table(rows)]
-    print("\n\n".join(filter(None, [*tables, *(f"{method} does not go: {why}" for method, why in refused.items())])))
+    parts = ["\n".join(f"Note: {note}." for note in notes), memory_table(rows), savings_table(rows)]
+    print("\n\n".join(filter(None, [*parts, *(f"{method} does not go: {why}" for method, why in refused.items())])))
     data = [{"class" if name == "name" else name: value for name, value in asdict(row).items()} for row in rows]
-    return Done({"rows": data, "refused": refused})
+    return Done({"rows": data, "refused": refused, "notes": list(notes)})
 
 
 def methods_of(text: str) -> list[str]:
@@ -68,18 +70,19 @@ def methods_of(text: str) -> list[str]:
     return names
 
 
-def of_method(command: Command, method: str) -> list[ClassMemory]:
+def of_method(command: Command, method: str) -> tuple[list[ClassMemory], list[str]]:
+    """Its rows, and what of the model is not the model's own."""
     from zorba_ray.allocation import Bound, alternative, describe, make_plan
     from zorba_ray.runs.memory import memory_by_class
     from zorba_ray.runs.prepare import load_problem
 
     chosen = [f"method={method}"] if method else []
     config = load_config(command.config_path, [*command.overrides, *chosen], command.more)
-    check_files(config)
+    check_early(config)
     problem = load_problem(config, asked=True)
     instance, name = problem.instance, config.allocation.plan
     if name == "zorba":
         plan = make_plan(instance, config.allocation, config.seed)
     else:  # a simple rule's plan is shown also where it does not fit, with what it lacks
         plan = describe(name, alternative(name, instance, config.seed), Bound(instance))
-    return memory_by_class(config, instance, plan, problem.model, problem.task.max_tokens)
+    return memory_by_class(config, instance, plan, problem.model, problem.task.max_tokens), problem.notes

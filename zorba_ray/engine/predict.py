@@ -17,13 +17,13 @@ from torch import Tensor
 
 from zorba_ray.engine.backward import gradients
 from zorba_ray.engine.cost import blank_batch, kind_of
-from zorba_ray.engine.hollow import META, hollow, hollow_few
 from zorba_ray.engine.itinerary import itinerary, live_states
 from zorba_ray.engine.materialise import Showing
 from zorba_ray.engine.memory import Floats, GradientVram, VramModel, rounded
 from zorba_ray.engine.plain import layer as run_layer
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.engine.trace import Trace, resident
+from zorba_ray.engine.twin import META, few_of, twin_of
 from zorba_ray.engine.version import CLEAN, FROZEN, Path, Version
 from zorba_ray.model.batch import Batch
 from zorba_ray.model.blocks import Block
@@ -65,7 +65,7 @@ def vram_model(
 
     vectors = np.array([rounded(4 * block.size) for block in model.blocks], dtype=np.float64)
     few = np.array([few_bytes(block) for block in model.blocks], dtype=np.float64)
-    table = max((rounded(each.levels.nbytes) for block in model.blocks for each in hollow_few(block)), default=0)
+    table = max((rounded(each.levels.nbytes) for block in model.blocks for each in few_of(block)), default=0)
     away = leaves_host_copy(config)
     written = away or model.precision != torch.float32
     own = np.zeros_like(vectors) if config.active == "offload" else (2 if local_steps > 1 else 1) * vectors
@@ -133,7 +133,7 @@ def scratch_bytes(block: Block, precision: torch.dtype) -> int:
 
 def few_bytes(block: Block) -> int:
     """What stays on the device of a block that a client does not tune."""
-    return sum(rounded(part.nbytes) for few in hollow_few(block) for part in (few.codes, few.magnitude))
+    return sum(rounded(part.nbytes) for few in few_of(block) for part in (few.codes, few.magnitude))
 
 
 def peak_of(visits: Iterable[tuple[int, int]], stages: Stages) -> int:
@@ -199,7 +199,7 @@ def shown_beside(twin: BlockModel, trace: Trace) -> dict[tuple[int, str], int]:
             alike = kind, block.size, block.matrix_size
             if alike not in known:
                 if kind == "few":
-                    block.few = hollow_few(block)
+                    block.few = few_of(block)
                 twin.get_scratch(block)
                 showing, start = Showing(twin, "gaussian"), trace.restart()
                 showing.show(block, version)
@@ -266,7 +266,7 @@ def moments(model: BlockModel, examples: int, tokens: int, checkpointing: bool) 
 @contextmanager
 def on_twin(model: BlockModel, gradients: bool = False) -> Iterator[tuple[BlockModel, Trace]]:
     """The hollow twin as a client's device holds it, with all blocks on it."""
-    twin = hollow(model)
+    twin = twin_of(model)
     if streams_matrices(model.spec.config) and not gradients:
         twin.stream()
     with Trace(resident(twin)) as trace:

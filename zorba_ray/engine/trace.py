@@ -1,4 +1,4 @@
-"""Follows what the engine's own code holds on a device, on a model without numbers (`engine.hollow`).
+"""Follows what the engine's own code holds on a device, on a model without numbers (`engine.twin`).
 
 Every storage that an operation makes on the meta device is counted from then until it is freed, in the allocator's
 units. What a kernel takes inside itself does not show. Attention is fused, as it is on CPUs and GPUs: it keeps its

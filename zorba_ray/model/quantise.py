@@ -61,24 +61,10 @@ def few_bits(name: str) -> Bits | None:
     return next((kind for kind in KINDS if kind == name), None)
 
 
-def quantised_bytes(kind: Bits, shape: tuple[int, ...]) -> int:
-    """Bytes of a matrix in few bits, without making it."""
-    rows, cols = shape
-    if kind == "int8":
-        return rows * cols + 4 * rows
-    return -(-rows * cols // NEIGHBOURS) * (NEIGHBOURS // 2 + 4)
-
-
 def without_numbers(kind: Bits, shape: tuple[int, ...]) -> Quantised:
     """Of the meta device: what a matrix in few bits takes, and nothing in it."""
-    rows, cols = shape
-    meta = torch.device("meta")
-    groups = -(-rows * cols // NEIGHBOURS)
-    if kind == "int8":
-        codes = torch.empty(shape, dtype=torch.int8, device=meta)
-        return Quantised(kind, shape, codes, torch.empty(rows, device=meta), _table(kind, meta))
-    codes = torch.empty(groups * NEIGHBOURS // 2, dtype=torch.uint8, device=meta)
-    return Quantised(kind, shape, codes, torch.empty(groups, device=meta), _table(kind, meta))
+    weight = torch.empty(shape, device="meta")
+    return Quantised(kind, shape, *_room(kind, weight), _table(kind, weight.device))
 
 
 def quantise(weight: Tensor, kind: Bits) -> Quantised:

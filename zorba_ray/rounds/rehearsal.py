@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine.cost import stage_flops
-from zorba_ray.engine.hollow import hollow, hollow_few
 from zorba_ray.engine.predict import padded_batch
 from zorba_ray.engine.trace import Trace, resident
+from zorba_ray.engine.twin import few_of, twin_of
 from zorba_ray.messages import BlockInfo, Header, Report, RoundPlan
 from zorba_ray.methods import has_gradients
 from zorba_ray.model.batch import Batch
@@ -56,7 +56,7 @@ def rehearse(config: Config, model: BlockModel, row: NDArray[np.bool_], tokens: 
     if trains and config.options.epochs:  # as it is predicted: of passes over the data two steps
         config = replace(config, **{config.method: replace(config.options, epochs=0, steps=2)})
     stage_flops(model, 1, 1)  # counted once for all hosts, before they work
-    twin = hollow(model)
+    twin = twin_of(model)
     if streams_matrices(config.model) and not trains:
         twin.stream()
     host = Rehearsing(config, twin, config.clients.batch, tokens)
@@ -64,7 +64,7 @@ def rehearse(config: Config, model: BlockModel, row: NDArray[np.bool_], tokens: 
         if not trains:
             twin.hold(row.tolist())
             for block, on in zip(twin.blocks, row, strict=True):
-                block.few = None if on or block.bits is None else hollow_few(block)
+                block.few = None if on or block.bits is None else few_of(block)
             trace.follow(resident(twin))
         trace.restart()
         trace.moved = 0

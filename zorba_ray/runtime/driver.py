@@ -158,11 +158,15 @@ class Driver:
 
     def advance(self) -> list[Event]:
         """Rounds for a breath's time and what came of them; empty when the run is done."""
+        from zorba_ray.records.schema import EvaluationRecord, RoundRecord
+
         happened = [] if self.asked_to_stop else self.simulation.advance()
         for event in happened:
             self.metrics.observe(event, self.session.statuses, len(self.site.faults()))
-            self.loss = getattr(event, "loss", self.loss) if hasattr(event, "lr") else self.loss
-            self.accuracy = getattr(event, "accuracy", self.accuracy)
+            if isinstance(event, RoundRecord):
+                self.loss = event.loss
+            elif isinstance(event, EvaluationRecord):
+                self.accuracy = event.accuracy
         self.done = self.session.ledger.rounds
         return [*self.watch.news.take(), *happened] if happened else []
 

@@ -20,7 +20,7 @@ from zorba_ray.model.quantise import Quantised, without_numbers
 META = torch.device("meta")
 
 
-def hollow(model: BlockModel) -> BlockModel:
+def twin_of(model: BlockModel) -> BlockModel:
     """The model's twin; all of its blocks are on the device."""
     known: dict[int, Any] = {}  # what stands for each tensor of the model
     modules = [model.module, *([] if model.head.prototype is None else [model.head.prototype])]
@@ -50,7 +50,7 @@ def hollow(model: BlockModel) -> BlockModel:
     return twin
 
 
-def hollow_few(block: Block) -> list[Quantised]:
+def few_of(block: Block) -> list[Quantised]:
     """A block's matrices in the few bits in which who does not tune it keeps them; none where they are kept whole."""
     if block.bits is None:
         return []
