@@ -70,3 +70,18 @@ def test_label_words_that_are_offered_do(wrong: str) -> None:
     for one, other in pairwise(offered):
         words = replace(config.task, words=[one, other])
         assert len(load_task(words, config.model, 0).label_ids) == 2
+
+
+@pytest.mark.parametrize(("keys", "said"), [
+    (["task.prompt=It was"], "made with a column"),
+    (["task.words=[' ', great]"], "free of empty words"),
+    (["task.labels=[bad, fine, good]"], "one for each of task.labels"),
+    (["task.labels=[bad, bad]"], "all different"),
+    (["task.name=sst2", "task.train=x.tsv", "task.test=x.tsv", "task.words=[]", "task.labels=[a, b, c]"],
+     "has 2 labels"),
+])  # fmt: skip
+def test_impossible_questions_are_said(tmp_path: Path, keys: list[str], said: str) -> None:
+    (tmp_path / "x.tsv").write_text("label\ttext\na\tfine\nb\tbad\n")
+    keys = [key.replace("x.tsv", f"{tmp_path}/x.tsv") for key in keys]
+    with pytest.raises(ConfigError, match=said):
+        check_early(load_config(None, ["task.words=[terrible, great]", *keys]))

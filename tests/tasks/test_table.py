@@ -47,6 +47,14 @@ def test_parquet_and_a_folder_of_datasets(tmp_path: Path) -> None:
     assert read_hub(renamed, split, "task.train") == {"label": ["0", "1", "0"], "words": TABLE["text"]}
 
 
+def test_a_record_of_a_data_set_is_no_column_of_text(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"label": [1], "text": ["a"], "more": [{"body": ["b"]}]}), tmp_path / "train.parquet")
+    assert read_hub(Hub(str(tmp_path)), "train", "task.train") == {"label": ["1"], "text": ["a"]}
+
+
 def test_a_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", "label,text\n0,a\n")
     with pytest.raises(ConfigError, match=r"task.test: `datasets` cannot load"):

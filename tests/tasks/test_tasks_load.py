@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, BertConfig, PreTrainedTokenizerFast
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.config.schema import ModelConfig, TaskConfig
+from zorba_ray.config.schema import Config, ModelConfig, TaskConfig
 from zorba_ray.playground import MODEL
 from zorba_ray.playground.language import LABEL_WORDS, PROMPT
+from zorba_ray.runs.prepare import label_notes
 from zorba_ray.tasks import load_task
 from zorba_ray.tasks.batches import make_batch
 from zorba_ray.tasks.encode import Encoder, windows
@@ -77,6 +78,25 @@ def test_labels_of_files_are_numbered_by_size_or_alphabet(tmp_path: Path) -> Non
     assert (task.labels, task.train.labels.tolist()) == (("bad", "good"), [1, 0])
 
 
+def test_labels_are_in_the_order_that_is_given(tmp_path: Path) -> None:
+    config = files(tmp_path, [("good", "wine"), ("bad", "soup")], labels=["good", "bad"])
+    task = load_task(config, ModelConfig(), 0)
+    assert (task.labels, task.train.labels.tolist()) == (("good", "bad"), [0, 1])
+    (told,) = label_notes(Config(task=config), task)
+    assert "'good' is 'terrible', 'bad' is 'great'" in told  # what the mistake in this order looks like
+    config.labels = ["good", "evil"]
+    with pytest.raises(ConfigError, match=r"row 2 has label 'bad'; the labels are good, evil"):
+        load_task(config, ModelConfig(), 0)
+
+
+@pytest.mark.parametrize("keys", [{}, {"labels": ["negative", "positive"]}])
+def test_a_known_tasks_labels_may_be_the_names_of_its_classes(tmp_path: Path, keys: dict[str, object]) -> None:
+    config = files(tmp_path, [("positive", "wine"), ("negative", "soup")], **keys)
+    config.name, config.prompt, config.text = "sst2", "{text} it was", []
+    task = load_task(config, ModelConfig(), 0)
+    assert (task.labels, task.train.labels.tolist()) == (("negative", "positive"), [1, 0])
+
+
 @settings(max_examples=60)
 @given(
     fields=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=6),
@@ -134,7 +154,7 @@ def test_the_models_positions_bound_the_length(tmp_path: Path) -> None:
         ({"words": ["terrible", "very kind"]}, r"'very kind' after 'this it was' is \['very', 'kind'\]"),
         ({"words": ["terrible", "excellent"]}, "'excellent' is not in this model's vocabulary"),
         ({"words": ["terrible", "great", "kind"]}, "files has 2 labels .* 3 are given"),
-        ({"text": ["words"], "prompt": "{words} it was"}, "no column 'words'; its columns are label, text"),
+        ({"text": ["words"], "prompt": "{words} it was"}, "no column .words. of texts or numbers; its columns are label, text"),
         ({"label": "stars"}, "no column 'stars'"),
         ({"test": "gone.tsv"}, "task.test: there is no file gone.tsv"),
         ({"prompt": "{title} it was"}, r"\{title\} is none of the text columns"),

@@ -180,6 +180,8 @@ class TaskConfig:
     test: str = key("", "test data, likewise")
     text: list[str] = key([], "columns of the text, in the order of the prompt")
     label: str = key("label", "column of the label")
+    labels: list[str] = key([], "values of that column, in the order of `words`; empty: the task's own numbers or "
+                                "names, and of your own data those found, numbers by size, texts by the alphabet")
     prompt: str = key("", "prompt with {column} fields, e.g. '{text} It was'; empty: the task's own")
     words: list[str] = key([], "label words (causal model) or label sentences (encoder), one per label")
     loss: str = key("label_words", "cross-entropy over the label words only, or over the whole vocabulary",

@@ -310,6 +310,10 @@ def check_task(task: TaskConfig) -> None:
     at_least(0, task__validation_examples=task.validation_examples)
     require(len(task.words) != 1, "task.words", task.words, "one word for each label, so two or more")
     require(len(set(task.words)) == len(task.words), "task.words", task.words, "all different")
+    require(len(task.labels) != 1, "task.labels", task.labels, "two values or more, or none")
+    require(len(set(task.labels)) == len(task.labels), "task.labels", task.labels, "all different")
+    require(not (task.words and task.labels) or len(task.words) == len(task.labels), "task.words", task.words,
+            f"one for each of task.labels, which are {len(task.labels)}")
     if task.name == "files":
         for name, what in (("train", "training data"), ("test", "test data")):
             require(bool(getattr(task, name)), f"task.{name}", "", f"the {what}, because task.name is files")

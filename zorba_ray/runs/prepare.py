@@ -30,7 +30,9 @@ from zorba_ray.runs.exposure import exposure_of
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.tasks import Task, evaluation_draw, load_task, partition
 from zorba_ray.tasks.batches import make_batch, sample_batch
+from zorba_ray.tasks.load import describe
 
+MOST_LABELS = 8  # that a note tells
 PRECISION_DIRECTIONS = 8  # enough to see whether scalars survive few bits
 
 
@@ -63,7 +65,7 @@ class Problem:
     budgets: Budgets
     weights: NDArray[np.float64]  # w [N]
     instance: Instance
-    notes: list[str]  # what of the model is not the model's own
+    notes: list[str]  # what of the model is not the model's own, and what labels became
 
 
 def load_problem(config: Config, asked: bool = False) -> Problem:
@@ -81,7 +83,8 @@ def load_problem(config: Config, asked: bool = False) -> Problem:
     instance = instance_from(config, shape, vram_of(config, model, task.max_tokens), budgets, weights)
     if config.allocation.coverage < 0 and not config.allocation.coverage_per_block:
         instance = afforded(instance)
-    return Problem(task, model, shards, budgets, weights, instance, model_notes(config, task))
+    notes = [*model_notes(config, task), *label_notes(config, task)]
+    return Problem(task, model, shards, budgets, weights, instance, notes)
 
 
 def model_notes(config: Config, task: Task) -> list[str]:
@@ -91,6 +94,16 @@ def model_notes(config: Config, task: Task) -> list[str]:
         why = "it has no tokenizer" if config.model.config else f"no tokenizer of {config.model.path} is at hand"
         made_up.append(f"a token is a word of the task's text, {task.max_tokens} in the longest one: {why}")
     return made_up
+
+
+def label_notes(config: Config, task: Task) -> list[str]:
+    """Of data of the user's own: which label became which answer."""
+    if config.task.name != "files" or not task.labels:
+        return []
+    said = describe(config.task, "").words if task.kind in ("words", "prototype") else range(len(task.labels))
+    pairs = [f"{label!r} is {answer!r}" for label, answer in zip(task.labels, said, strict=True)]
+    left = [f"and {len(pairs) - MOST_LABELS} more"] if len(pairs) > MOST_LABELS else []
+    return [f"labels: {', '.join([*pairs[:MOST_LABELS], *left])}; task.labels says another order"]
 
 
 def prepare(config: Config, resume: Path | None = None) -> Prepared:

@@ -112,20 +112,31 @@ def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], 
         test = read(config.test, known.hub, "test", config.name)
     else:
         train, test = divide(train, known, config)
-    if config.name == "files":
-        classes = observed_classes(train, config.label)
-        if not classes:
-            raise ConfigError(f"task.train: column {config.label!r} is empty in every row; task.label names that of "
-                              f"the labels")  # fmt: skip
-        if len(classes) == 1:
-            raise ConfigError(f"task.train: every row has the label {classes[0]!r}; a task has two labels or more")
-    else:
-        classes = tuple(str(c) for c in range(len(known.classes)))
+    values = label_values(train, config, known)
     found = (
-        rows_of(train, known, config.label, classes, "task.train"),
-        rows_of(test, known, config.label, classes, "task.test"),
+        rows_of(train, known, config.label, values, "task.train"),
+        rows_of(test, known, config.label, values, "task.test"),
     )
-    return found, known.classes or classes
+    return found, known.classes or values
+
+
+def label_values(train: Table, config: TaskConfig, known: KnownTask) -> tuple[str, ...]:
+    """What stands in the label column for each label, in their order; empty: plain text has none."""
+    if config.labels:
+        if known.classes and len(config.labels) != len(known.classes):
+            raise ConfigError(f"task.labels has {len(config.labels)} values, and {config.name} has "
+                              f"{len(known.classes)} labels ({', '.join(known.classes)})")  # fmt: skip
+        return tuple(config.labels)
+    if config.name != "files":
+        by_name = set(train.get(config.label, ())) - {known.unlabelled, ""} <= set(known.classes)
+        return known.classes if by_name else tuple(str(c) for c in range(len(known.classes)))
+    found = observed_classes(train, config.label)
+    if not found:
+        raise ConfigError(f"task.train: column {config.label!r} is empty in every row; task.label names that of the "
+                          f"labels")  # fmt: skip
+    if len(found) == 1:
+        raise ConfigError(f"task.train: every row has the label {found[0]!r}; a task has two labels or more")
+    return found
 
 
 def read(source: str, hub: Hub | None, part: str, name: str) -> Table:
@@ -156,7 +167,8 @@ def divide(table: Table, known: KnownTask, config: TaskConfig) -> tuple[Table, T
 
 def require(table: Table, column: str, key: str) -> list[str]:
     if column not in table:
-        raise ConfigError(f"{key}: the data has no column {column!r}; its columns are {', '.join(table)}")
+        raise ConfigError(f"{key}: the data has no column {column!r} of texts or numbers; its columns are "
+                          f"{', '.join(table)}")  # fmt: skip
     return table[column]
 
 
@@ -188,7 +200,9 @@ def rows_of(table: Table, known: KnownTask, label: str, classes: tuple[str, ...]
     for i, value in enumerate(require(table, label, key)):
         if value not in number:
             expected = ", ".join(classes[:8]) + (" …" if len(classes) > 8 else "")
-            raise ConfigError(f"{key}: row {i + 1} has label {value!r}; the labels are {expected}")
+            raise ConfigError(
+                f"{key}: row {i + 1} has label {value!r}; the labels are {expected}; task.labels names others"
+            )
         labels[i] = number[value]
     return Rows(text, labels, groups)
 

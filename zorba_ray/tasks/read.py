@@ -154,7 +154,8 @@ def read_hub(hub: Hub, split: str, key: str) -> Table:
             raise data_out_of_reach(key, hub.path) from None
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{key}: `datasets` cannot load {hub.path!r}, split {split!r}: {line}") from None
-    table = {name: [as_text(value) for value in data[name]] for name in data.column_names}
+    plain = [name for name, kind in data.features.items() if isinstance(kind, datasets.Value | datasets.ClassLabel)]
+    table = {name: [as_text(value) for value in data[name]] for name in plain}  # nothing trains on a record's brackets
     return with_labels(with_columns(table, hub), hub)
 
 
