@@ -11,7 +11,7 @@ from zorba_ray.methods import METHODS
 
 ROOMS = (
     "config", "noise", "messages", "ledger", "model", "playground", "tasks", "engine", "methods", "world", "allocation",
-    "rounds", "records", "runs", "runtime", "studies", "report", "commands",
+    "rounds", "records", "tracking", "runs", "runtime", "studies", "report", "commands",
 )  # fmt: skip
 PACKAGE = Path(zorba_ray.__file__).parent
 DOORS = {"__init__", "run", "allocate", "study", "replay"}  # modules of the package itself: they only open rooms

@@ -60,7 +60,7 @@ def test_a_full_disk_is_no_result_of_a_run(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(simulate, "simulate", full)
     (cell,) = cells(STUDY)
-    assert carry(sweep_runs(STUDY, cell)[0].config, "cpu").status == "failed"
+    assert carry(sweep_runs(STUDY, cell)[0].config, "cpu", "run").status == "failed"
 
 
 def test_what_is_kept_is_done_and_a_failed_run_is_done_again(tmp_path: Path) -> None:

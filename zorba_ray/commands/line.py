@@ -66,7 +66,7 @@ RUN = Program(
     "own, nothing to download, no GPU needed.",
     (
         Flag("--resume", "go on with a run, from its folder; of its config placement, runtime.*, guard.*, stop.*, "
-             "checkpoint.*, name may change, and rounds may grow (step.schedule=constant)", "RUN"),
+             "checkpoint.*, tracking, name may change, and rounds may grow (step.schedule=constant)", "RUN"),
         Flag("--resume-or-start", "go on with the run in this folder, or begin it there: for job schedulers, which "
              "give the same line again", "FOLDER"),
         TRUST_CODE,

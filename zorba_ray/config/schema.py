@@ -320,6 +320,9 @@ class Config:
     placement: str = key("auto", "one actor per client, many clients per actor, or chosen by the hardware",
                          ("auto", "per_client", "cohort"))
     out: str = key("", "folder of the run; empty: runs/NAME-TIME")
+    tracking: list[str] = key([], "where the numbers of every round and evaluation go besides the run's records: CSV "
+                              "files, TensorBoard, MLflow, Weights & Biases, trackio (docs/tracking.md)",
+                              ("csv", "tensorboard", "mlflow", "wandb", "trackio"))
     clients: ClientsConfig = section(ClientsConfig, "the clients, their data and memory")
     participation: ParticipationConfig = section(ParticipationConfig, "who takes part in a round, and reports in time")
     fleet: FleetConfig = section(FleetConfig, "the simulated devices and links: the virtual clock")

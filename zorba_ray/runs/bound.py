@@ -22,7 +22,7 @@ from zorba_ray.runs.folder import LEDGER, stored_config, write_whole
 
 FILE = "bound.json"
 METHOD_FILE = "method_file.py"
-FREE = ("name", "out", "rounds", "method_file", "placement", "runtime", "guard", "stop", "checkpoint")
+FREE = ("name", "out", "rounds", "method_file", "placement", "runtime", "guard", "stop", "checkpoint", "tracking")
 """Keys and sections that decide no line of a ledger: what a run is called, where it computes, and when it ends. (How
 many rounds there are counts where the rate depends on it; of a method file, the text is bound and not the path.)"""
 

@@ -10,6 +10,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.methods import forked_of
 from zorba_ray.tasks.beforehand import check_data, columns_wanted, on_the_hub
 from zorba_ray.tasks.load import describe
+from zorba_ray.tracking import refuse_absent
 from zorba_ray.world.availability import read_trace
 from zorba_ray.world.budgets import client_budgets
 from zorba_ray.world.clock import fleet_of
@@ -23,6 +24,7 @@ def check_early(config: Config) -> None:
     if blocks:
         forked_of(config, blocks)
     if config.runtime.address == "local":
+        refuse_absent(config.tracking)
         refuse_out_of_reach(config)
         check_data(config.task, config.clients)
         if config.participation.availability == "trace":

@@ -32,8 +32,8 @@ def resumed_config(folder: Path, overrides: Sequence[str] = (), trusted: bool = 
     for override in overrides:
         if override.partition("=")[0].partition(".")[0] not in set(FREE) - {"out"}:
             raise ConfigError(
-                "a resumed run keeps its config; only more rounds, name, placement, method_file, runtime.*, guard.*, "
-                "stop.* and checkpoint.* may be given with --resume"
+                "a resumed run keeps its config; only more rounds, name, placement, method_file, tracking, runtime.*, "
+                "guard.*, stop.* and checkpoint.* may be given with --resume"
             )
     refuse_untrusted(folder, trusted)
     stored, config = stored_config(folder), stored_config(folder, overrides)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from zorba_ray.config.environment import written
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger.snapshot import Snapshot, read_snapshots
@@ -23,9 +24,10 @@ from zorba_ray.rounds.loop import Backend
 from zorba_ray.runs.checkpoints import is_due, keep
 from zorba_ray.runs.folder import Claim, claim_folder, writing_to
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
-from zorba_ray.runs.resume import keep_config
+from zorba_ray.runs.resume import flat, keep_config
 from zorba_ray.runs.session import Session
 from zorba_ray.runs.summary import Summary, environment
+from zorba_ray.tracking import Begun, Trackers, refuse_absent
 from zorba_ray.world.world import Diverged
 
 BREATH = 0.25  # seconds of rounds between two answers to the front end; rounds never wait for it
@@ -103,6 +105,7 @@ def begin(config: Config, folder: Path, resume: bool, site: Site, claim: Claim |
     anything expensive; of a mistake of the user's, nothing stays in it."""
     claim = claim or claim_folder(config, folder, resume)
     try:
+        refuse_absent(config.tracking)
         base, outline = site.read(config)
         with writing_to(claim.folder):
             simulation = Simulation(allocated(config, base, outline, claim.folder if resume else None), claim, site)
@@ -124,7 +127,18 @@ class Simulation:
         self.failed = False
         snapshots = partial(read_snapshots, self.folder, self.session.ledger.seals)  # which grow
         self.backend = site.ready(prepared, self.session.steps, snapshots)
-        self.events: Iterator[Event] = self.session.events(self.backend)
+        values = {name: str(written(value)) for name, value in flat(prepared.config)}
+        begun = Begun(self.folder.name, self.folder, values, self.session.ledger.rounds)
+        self.trackers = Trackers(prepared.config.tracking, begun)
+        self.events: Iterator[Event] = self._tracked(self.session.events(self.backend))
+
+    def _tracked(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The events, told to the trackers on their way."""
+        for event in events:
+            failures = [] if isinstance(event, str) else self.trackers.told(event)
+            yield event
+            self.session.notes += failures
+            yield from failures
 
     def advance(self) -> list[Event]:
         """Rounds for a breath's time and what came of them; empty when the run is done. Weights are kept on the way."""
@@ -155,7 +169,7 @@ class Simulation:
         """Close everything and write the summary; `report` then makes of the folder what people read. `stopped` says
         why a run ended early by itself, `seconds` how long all of it took where that began before this object. Clients
         that failed are not asked for their weights."""
-        self.session.notes += self.site.faults()
+        self.session.notes += [*self.site.faults(), *self.trackers.close()]
         with writing_to(self.folder):
             return self.session.finish(
                 placement=self.site.kind,

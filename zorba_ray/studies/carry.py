@@ -14,6 +14,7 @@ from zorba_ray.runs.folder import PLANNED, CannotWrite
 
 KEPT = (
     "config.yaml", "bound.json", "method_file.py", *PLANNED, "ledger.jsonl", "summary.json", "records/*.parquet",
+    "tracking/**/*",
 )  # fmt: skip
 
 
@@ -28,21 +29,25 @@ class Carried:
     files: dict[str, bytes]  # by path below the run's folder
 
 
-def carry(config: Config, device: str) -> Carried:
-    """Run in a folder of this machine's own; the files travel back, so that nodes need share no disk.
+def carry(config: Config, device: str, name: str) -> Carried:
+    """Run in a folder of this machine's own, whose `name` trackers see; the files travel back, so that nodes need share
+    no disk.
 
     Tensors that a first-order method keeps beside its ledger stay behind: a study keeps records, not weights.
     """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="zorba-study-") as place:
-        folder = Path(place) / "run"
+        folder = Path(place) / name
         try:
             status, message = outcome(config, folder, device)
         except Exception as error:
             lines = traceback.format_exception_only(error)
             status, message = "failed", f"{lines[-1].strip()}\n{traceback.format_exc()}"
         files = {
-            path.relative_to(folder).as_posix(): path.read_bytes() for pattern in KEPT for path in folder.glob(pattern)
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for pattern in KEPT
+            for path in folder.glob(pattern)
+            if path.is_file()
         }
         return Carried(status, message, time.perf_counter() - started, files)
 

@@ -63,7 +63,8 @@ class Sitting:
             self.settle(run, earlier, again=True)
             return
         task = ray.remote(carry).options(num_cpus=self.study.cpus, num_gpus=self.study.gpus, max_retries=0)
-        self.waiting[task.remote(run.config, "cuda" if self.study.gpus else "cpu")] = run
+        device, name = "cuda" if self.study.gpus else "cpu", "-".join(run.folder.parts[1:])
+        self.waiting[task.remote(run.config, device, name)] = run
 
     def finish(self, reference: Any) -> None:
         """A task has ended, well or not."""
