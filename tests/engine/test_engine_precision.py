@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,8 @@ from model.tiny_models import block_model, make_batch, with_keys
 from zorba_ray.engine import CLEAN
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.materialise import Showing
-from zorba_ray.engine.precision import precision_warning, scalar_correlation
-from zorba_ray.model import HeadSpec, ModelSpec, from_module, load_model
+from zorba_ray.engine.precision import Rounding, in_precision, rounding
+from zorba_ray.model import BlockModel, HeadSpec, ModelSpec, from_module, load_model
 from zorba_ray.model.batch import Batch
 from zorba_ray.model.packing import onednn_takes_float_bias
 from zorba_ray.noise import Direction, combine
@@ -74,14 +76,28 @@ def test_chunking_changes_no_bit_in_bfloat16_either() -> None:
     assert all(x.losses.tobytes() == y.losses.tobytes() for x, y in zip(a, b, strict=True))
 
 
-def test_correlation_is_measured_and_warned_about() -> None:
+def measured(model: BlockModel, batches: Sequence[Batch], mu: float, directions: int) -> Rounding:
+    return rounding(model, in_precision(model, "float32"), [batches], mu, "gaussian", 0, directions)
+
+
+def test_rounding_is_measured_against_what_mini_batches_do() -> None:
     model = block_model("opt", LOW)
     batches = [make_batch(4, 8, seed) for seed in range(2)]
-    fine, coarse = (scalar_correlation(model, batches, mu, "gaussian", 0, directions=24) for mu in (1e-5, 1e-1))
-    assert coarse > 0.98 > fine
-    assert precision_warning(coarse, "bfloat16", 1e-1) is None
-    assert "1e-05" in (precision_warning(fine, "bfloat16", 1e-5) or "")
-    assert scalar_correlation(block_model("opt"), batches, 1e-3, "gaussian", 0, directions=8) == pytest.approx(1)
+    fine, coarse = (measured(model, batches, mu, 24) for mu in (1e-5, 1e-1))
+    assert coarse.correlation > 0.98 > fine.correlation
+    assert fine.added > 100 * coarse.added and coarse.share < 0.05 < fine.share
+    assert fine.count == coarse.count == 48
+    assert coarse.bears(0.05) and not fine.bears(0.05)
+    nothing = measured(block_model("opt"), batches, 1e-3, 8)
+    assert nothing.added == 0 and nothing.correlation == pytest.approx(1) and nothing.sampling > 0
+
+
+def test_without_a_second_mini_batch_correlation_decides() -> None:
+    model, exact = block_model("opt", LOW), block_model("opt")
+    clients = [[make_batch(4, 8, seed)] for seed in range(2)]
+    found = rounding(model, exact, clients, 1e-1, "gaussian", 0, 8)
+    assert found.sampling == 0 and found.share == float("inf")
+    assert found.bears(0.05) and "whole data" in found.told("bfloat16")
 
 
 @pytest.mark.real
@@ -100,7 +116,7 @@ def test_correlation_on_a_trained_llama(shared) -> None:  # type: ignore[no-unty
     batch = Batch(ids, torch.ones_like(ids), at[:, 0], at[:, 1], ids[at[:, 0], at[:, 1] + 1])
     keys = with_keys(path=str(folder), precision="bfloat16")
     model = load_model(keys, HeadSpec("language"))
-    correlations = {mu: scalar_correlation(model, [batch], mu, "gaussian", 0, directions=48) for mu in (1e-3, 1e-2)}
+    correlations = {mu: measured(model, [batch], mu, 48).correlation for mu in (1e-3, 1e-2)}
     print(correlations)
     assert correlations[1e-3] > 0.93 and correlations[1e-2] > 0.995
     clean = evaluate(model, [Work(batch, ((CLEAN,) * 5,))], "gaussian", 1 << 30)[0]

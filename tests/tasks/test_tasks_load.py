@@ -154,7 +154,7 @@ def test_the_models_positions_bound_the_length(tmp_path: Path) -> None:
         ({"words": ["terrible", "very kind"]}, r"'very kind' after 'this it was' is \['very', 'kind'\]"),
         ({"words": ["terrible", "excellent"]}, "'excellent' is not in this model's vocabulary"),
         ({"words": ["terrible", "great", "kind"]}, "files has 2 labels .* 3 are given"),
-        ({"text": ["words"], "prompt": "{words} it was"}, "no column .words. of texts or numbers; its columns are label, text"),
+        ({"text": ["words"], "prompt": "{words} it was"}, "no column 'words' .* its columns are label, text"),
         ({"label": "stars"}, "no column 'stars'"),
         ({"test": "gone.tsv"}, "task.test: there is no file gone.tsv"),
         ({"prompt": "{title} it was"}, r"\{title\} is none of the text columns"),

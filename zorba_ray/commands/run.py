@@ -90,8 +90,7 @@ def asked(command: Command) -> tuple[Config, Path, bool]:
         folder = Path(flags["--resume-or-start"])
         config = load_config(command.config_path, [*overrides, f"out={folder}"], command.more)
         if can_resume(folder):
-            check_same(config, folder, "--trust-code" in flags)
-            return config, folder, True
+            return check_same(config, folder, "--trust-code" in flags), folder, True
         return config, run_folder(config), False
     config = load_config(command.config_path, overrides, command.more)
     return config, run_folder(config), False

@@ -147,9 +147,12 @@ class ModelConfig:
     revision: str = key("", "hub revision; empty: the default branch")
     trust_remote_code: bool = key(False, "run code that comes with the model; off unless you trust its author")
     precision: str = key(
-        "float32", "type of the evaluated weights; master weights, norms, biases and the loss stay float32",
-        ("float32", "bfloat16", "float16"),
+        "float32", "type of the evaluated weights; master weights, norms, biases and the loss stay float32. auto: "
+        "bfloat16 where the hardware multiplies it and `rounding` is kept, which is measured before round 0",
+        ("float32", "bfloat16", "float16", "auto"),
     )
+    rounding: float = key(0.05, "of the variance that mini-batches give the scalars, the share that few bits may add: "
+                                "beyond it auto takes float32, and a run in few bits is warned about")
     trainable: str = key("full", "what a block trains: all its weights, LoRA adapters, or parameters matching `groups`",
                          ("full", "lora", "groups"))
     groups: list[str] = key([], "regular expressions of parameter names, for trainable=groups")

@@ -57,6 +57,8 @@ def ignored(config: Config) -> list[str]:
     clients, model = config.clients, config.model
     unused(model.lora != default.model.lora and model.trainable != "lora", "model.lora", "model.trainable is not lora")
     unused(bool(model.revision) and bool(model.config), "model.revision", "model.config names a shape, not a file")
+    unused(model.rounding != default.model.rounding and model.precision == "float32", "model.rounding",
+           "model.precision is float32")
     unused(bool(model.groups) and model.trainable != "groups", "model.groups", "model.trainable is not groups")
     unused(clients.alpha != default.clients.alpha and clients.partition not in ("dirichlet", "quantity"),
            "clients.alpha", f"clients.partition is {clients.partition}")
@@ -298,6 +300,7 @@ def check_model(model: ModelConfig) -> None:
         except re.error as error:
             raise ConfigError(f"model.groups.{i} is {pattern!r}, not a regular expression: {error}") from None
     at_least(1, model__lora__rank=model.lora.rank)
+    positive(model__rounding=model.rounding)
     alpha = model.lora.alpha
     require(0 < alpha <= MOST_ALPHA, "model.lora.alpha", alpha, f"above 0, at most {MOST_ALPHA:g}")
 

@@ -68,6 +68,8 @@ def check_scalars(config: Config, method: ZeroOrder) -> None:
 def check_gradients(config: Config) -> None:
     """What goes with zeroth-order methods only."""
     model, because = config.model, f"because method={config.method} trains with gradients"
+    require(model.precision != "auto", "model.precision", "auto",
+            f"float32 or bfloat16, {because}: it has no scalars to measure rounding by")
     require(model.precision != "float16", "model.precision", model.precision,
             f"float32 or bfloat16, {because}: those of float16 vanish")
     require(model.frozen in ("resident", "offload") or model.trainable != "full", "model.frozen", model.frozen,

@@ -16,7 +16,6 @@ from zorba_ray.config.schema import Config
 from zorba_ray.engine import CLEAN, FROZEN
 from zorba_ray.engine import Path as Route
 from zorba_ray.engine.evaluate import Work, evaluate
-from zorba_ray.engine.precision import precision_warning, scalar_correlation
 from zorba_ray.engine.shape import model_shape
 from zorba_ray.messages import BlockInfo, Header
 from zorba_ray.methods import has_gradients
@@ -27,13 +26,13 @@ from zorba_ray.rounds.host import Host, vectors_sha256
 from zorba_ray.rounds.vram import vram_of
 from zorba_ray.runs.collapse import best_guess
 from zorba_ray.runs.exposure import exposure_of
+from zorba_ray.runs.precision import AUTO, at_first, chosen, precision_notes, with_precision
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.tasks import Task, evaluation_draw, load_task, partition
 from zorba_ray.tasks.batches import make_batch, sample_batch
 from zorba_ray.tasks.load import describe
 
 MOST_LABELS = 8  # that a note tells
-PRECISION_DIRECTIONS = 8  # enough to see whether scalars survive few bits
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ def load_base_model(config: Config, task: Task, hollow: bool = False) -> BlockMo
 class Problem:
     """What a run is about, and the allocation problem that it poses."""
 
+    config: Config  # its precision settled
     task: Task
     model: BlockModel
     shards: list[NDArray[np.int64]]
@@ -74,8 +74,8 @@ def load_problem(config: Config, asked: bool = False) -> Problem:
     column, evaluated = config.clients.partition_column, config.evaluation.data
     task = load_task(config.task, config.model, config.seed, column, evaluated, asked)
     task = replace(task, test=evaluation_draw(task.test, config.evaluation.examples, config.seed))
-    model = load_base_model(config, task, hollow=asked and not has_weights(config.model))
     shards = partition(task.train.labels, task.train.groups, config.clients, config.seed)
+    config, model, told = load_trusted(config, task, shards, asked)
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
@@ -83,8 +83,20 @@ def load_problem(config: Config, asked: bool = False) -> Problem:
     instance = instance_from(config, shape, vram_of(config, model, task.max_tokens), budgets, weights)
     if config.allocation.coverage < 0 and not config.allocation.coverage_per_block:
         instance = afforded(instance)
-    notes = [*model_notes(config, task), *label_notes(config, task)]
-    return Problem(task, model, shards, budgets, weights, instance, notes)
+    notes = [*model_notes(config, task), *label_notes(config, task), *told]
+    return Problem(config, task, model, shards, budgets, weights, instance, notes)
+
+
+def load_trusted(
+    config: Config, task: Task, shards: Sequence[NDArray[np.int64]], asked: bool
+) -> tuple[Config, BlockModel, list[str]]:
+    """The model in a precision that is settled, and what few bits do to its scalars."""
+    hollow = asked and not has_weights(config.model)
+    model = load_base_model(at_first(config), task, hollow)
+    if config.model.precision != AUTO:
+        return config, model, [] if asked else precision_notes(config, task, model, shards)
+    precision, model, told = chosen(config, task, model, shards, hollow)
+    return with_precision(config, precision), model, told
 
 
 def model_notes(config: Config, task: Task) -> list[str]:
@@ -116,7 +128,7 @@ def read(config: Config) -> tuple[Base, Outline]:
     """Load model and data: what hosts start from, and what the driver must know of it."""
     check_complete(config.model)
     problem = load_problem(config)
-    task, model = problem.task, problem.model
+    config, task, model = problem.config, problem.task, problem.model
     header = Header(
         method=config.method,
         seed=config.seed,
@@ -138,19 +150,9 @@ def read(config: Config) -> tuple[Base, Outline]:
             task.train, task.test, problem.shards, config.clients.partition == "natural"
         ),
         guess=best_guess(task),
-        notes=[*problem.notes, *precision_notes(base, model), *frozen_notes(base, model)],
+        notes=[*problem.notes, *frozen_notes(base, model)],
+        precision=config.model.precision,
     )
-
-
-def precision_notes(base: Base, model: BlockModel) -> list[str]:
-    """Where weights are evaluated in few bits: how well the scalars of two clients agree with those in float32."""
-    config = base.config
-    if config.model.precision == "float32" or has_gradients(config):
-        return []
-    noise = base.header.noise
-    correlation = scalar_correlation(model, first_batches(base), config.zo.mu, noise, config.seed, PRECISION_DIRECTIONS)
-    told = f"scalars in {config.model.precision} correlate {correlation:.3f} with those in float32 before round 0"
-    return [told, *filter(None, [precision_warning(correlation, config.model.precision, config.zo.mu)])]
 
 
 def frozen_notes(base: Base, model: BlockModel) -> list[str]:

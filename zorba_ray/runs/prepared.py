@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Outline:
     exposure: Exposure | None  # of clients to kinds of test data; None for language modelling
     guess: tuple[float, float] | None  # accuracy and loss of the best single answer to all test examples
     notes: list[str]  # what the user should know before the first round
+    precision: str  # that model.precision came to
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,14 @@ class Prepared:
         return self.outline.test_examples
 
 
+def settled(config: Config, outline: Outline) -> Config:
+    """The config of a run whose model was read: it says the precision that `auto` came to."""
+    return replace(config, model=replace(config.model, precision=outline.precision))
+
+
 def allocated(config: Config, base: Any, outline: Outline, resume: Path | None) -> Prepared:
     """Solve the allocation. A resumed run takes it from its folder, so that no solver decides a ledger."""
+    config = settled(config, outline)
     allocator = Allocator(config, outline.instance, read_plans(resume) if resume else None)
     allocator.begin()
     return Prepared(config, base, outline, allocator)

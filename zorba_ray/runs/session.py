@@ -28,6 +28,7 @@ from zorba_ray.runs.past import nothing
 from zorba_ray.runs.plans import probes_before, store
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.runs.recall import recall
+from zorba_ray.runs.resume import keep_config
 from zorba_ray.runs.rewind import refuse_lost_ledger, rewind
 from zorba_ray.runs.still import Still
 from zorba_ray.runs.stop import Target
@@ -63,6 +64,7 @@ class Session:
             for round, plan in prepared.allocator.plans.items():
                 store(Allocated(round, plan, prepared.allocator.given, []), (), folder)
             bind(config, prepared.outline.header, folder)
+            keep_config(config, folder)
         self.ledger = LedgerWriter(folder / LEDGER, prepared.outline.header, read)
         self.writer = RecordWriter(folder / FOLDER)
         entries = read.entries if read else []

@@ -103,6 +103,9 @@ class Pool:
                 f"the actor that read model and data {what_happened(error)}: {first_line(error)}; is there a node with "
                 f"room for the model?"
             ) from None
+        from zorba_ray.runs.prepared import settled
+
+        self.config = settled(self.config, got)  # whoever reads again must come to the same
         return got
 
     def _first(self) -> Member:
