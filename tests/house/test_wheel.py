@@ -31,7 +31,7 @@ assert metadata.version("zorba-ray") == zorba_ray.__version__
 for folder in FOLDERS:
     for path in files_in(folder):
         assert path.is_relative_to(site) and find_file(path.name) == path
-        if folder in ("", "methods"):
+        if folder in ("", "methods", "paper"):
             load_config(path.stem)
         if folder == "studies":
             assert find_study(path.stem) == path

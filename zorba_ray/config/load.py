@@ -27,7 +27,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.config.shipped import CONFIGS
 from zorba_ray.config.source import Setting, base_of, method_file_of, read_argument, read_yaml
 
-FOLDERS = "configs/", "configs/methods/"
+FOLDERS = "configs/", "configs/methods/", "configs/paper/"
 METHOD_FOLDERS = (Path("configs") / "methods", CONFIGS / "methods")
 
 
@@ -39,8 +39,8 @@ def load_config(
     path: str | Path | None, overrides: Sequence[str] = (), more: Sequence[str] = (), *, kind_of: KindOf,
     elsewhere: bool = False,
 ) -> Config:
-    """The config of a run. `path` is a file or the bare name of one in configs/ or configs/methods/; None is the
-    embedded default. `more` files come over it, each over the one before. `elsewhere`: not where the run was
+    """The config of a run. `path` is a file or the bare name of one in configs/ or its methods/ or paper/; None is
+    the embedded default. `more` files come over it, each over the one before. `elsewhere`: not where the run was
     begun, so that references to variables which are not set stay as they are."""
     files = [find_config(each) for each in [*([path] if path else []), *more]]
     kind = kind_of(method_file_in(files, overrides))
@@ -84,17 +84,17 @@ def preset_of(kind: Kind, layer: Layer) -> Layer:
 
 def find_config(name: str | Path) -> Path:
     """The file that the user means: a path, or a bare name looked up in ./configs and in those that come with the
-    package, and in their methods/."""
+    package, and in their methods/ and paper/."""
     path = Path(name)
     if path.is_file():
         return path
     bare = path if path.suffix in (".yaml", ".yml") else Path(f"{path}.yaml")
-    folders = [root / inner for inner in ("", "methods") for root in (Path("configs"), CONFIGS)]
-    tried = [bare] if path.is_absolute() else [bare, *(folder / bare for folder in folders)]
+    groups = [[root / inner for root in (Path("configs"), CONFIGS)] for inner in ("", "methods", "paper")]
+    tried = [bare] if path.is_absolute() else [bare, *(folder / bare for group in groups for folder in group)]
     for candidate in tried:
         if candidate.is_file():
             return candidate
-    here = [sorted({p.stem for folder in pair for p in folder.glob("*.yaml")}) for pair in (folders[:2], folders[2:])]
+    here = [sorted({p.stem for folder in group for p in folder.glob("*.yaml")}) for group in groups]
     known = [f"; {where} has {', '.join(names)}" for where, names in zip(FOLDERS, here, strict=True) if names]
     folder = " (that is a folder)" if path.is_dir() else ""
     raise ConfigError(f"no config file {str(name)!r}{folder}{''.join(known)}")

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
 
-FOLDERS = {"": "presets of runs", "methods": "presets of methods", "studies": "studies", "cluster": "clusters"}
+FOLDERS = {
+    "": "presets of runs", "methods": "presets of methods", "paper": "published settings", "studies": "studies",
+    "cluster": "clusters",
+}  # fmt: skip
 
 
 def configs_folder() -> Path:
