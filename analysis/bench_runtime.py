@@ -2,6 +2,8 @@
 
 Parts, each in fresh processes on this machine's cores:
   overhead   1,000 clients whose losses cost nothing, against 10 of them: ms per round and ms per client
+  driver     clients whose reports cost nothing at all, so that what is left is the driver's and Ray's: µs a client at
+             10,000 of them, 20 rounds of 100,000, and what memory 1,000 rounds of 1,000 leave behind
   thousands  the embedded model, 5 rounds with all of 100 and of 10,000 clients: seconds per client-round, memory
   opt125m    100 clients on a model of OPT-125M's shape in cohorts: memory beside the model's own
   start      from the command to the first round's work
@@ -33,7 +35,7 @@ import pyarrow.compute as pc
 from zorba_ray.runs.folder import LEDGER
 
 GIB = 2**30
-PARTS = ("overhead", "thousands", "opt125m", "start", "resume")
+PARTS = ("overhead", "driver", "thousands", "opt125m", "start", "resume")
 
 
 def null_driver() -> type:
@@ -53,7 +55,8 @@ def null_driver() -> type:
 
             def nothing(model: Any, works: Any, kind: Any, hidden_memory: int) -> list[Outcome]:
                 visits = tuple([1] * len(model.stages))
-                return [Outcome(np.ones(len(w.paths)), np.zeros((len(w.paths), 1), np.bool_), visits) for w in works]
+                right = [np.zeros((len(work.paths), work.batch.count), np.bool_) for work in works]
+                return [Outcome(np.ones(len(each)), each, visits) for each in right]
 
             host.evaluate = nothing
             return super().setup(base, offloads, hidden)
@@ -64,6 +67,73 @@ def null_driver() -> type:
             super().__init__(*arguments)
 
     return NullComputeDriver
+
+
+def made_up_driver() -> type:
+    """A driver whose client actors make their reports up as arrays, and that says how much memory it holds."""
+    from zorba_ray.runtime import launch
+    from zorba_ray.runtime.client import ClientActor
+    from zorba_ray.runtime.driver import Driver
+
+    class MadeUpActor(ClientActor):
+        """Steps are applied and evaluations made as by any other; of a round's reports nothing is computed."""
+
+        def probe(self, steps: Any, plan: Any, clients: Any, active: Any) -> Any:
+            import numpy as np
+
+            from zorba_ray.messages import Reports
+
+            self._host.apply(steps)
+            ones = np.ones(len(clients))
+            none, per = np.zeros(len(clients), np.int64), np.full(len(clients), plan.directions)
+            values, status = np.ones(per.sum(), np.float32), np.zeros(len(clients), np.int8)
+            return Reports(
+                clients, values, per, status, ones, per, 24 * per, 1e6 * ones, 0 * ones, 0 * ones, 4 * per, none, none
+            )  # fmt: skip
+
+    class MadeUpDriver(Driver):
+        def __init__(self, *arguments: Any):
+            launch.ClientActor = MadeUpActor
+            super().__init__(*arguments)
+
+        def memory(self) -> tuple[int, int]:
+            """Resident bytes now, and the most so far."""
+            import gc
+            import resource
+
+            from zorba_ray.runtime.metrics import resident_bytes
+
+            gc.collect()
+            return resident_bytes(), 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    return MadeUpDriver
+
+
+def driver_limits() -> dict[str, float]:
+    """A round's cost at 10,000 clients is split as its bar is: what is above 1.5 ms falls to the clients."""
+    from zorba_ray.runtime.launch import answer
+
+    made_up = made_up_driver()
+    rows = {}
+    seconds = statistics.median(round_seconds(overrides(10_000, 60), made_up))
+    rows["us_per_client_at_10000"] = (1e6 * seconds - 1500) / 10_000
+    with driver(overrides(100_000, 20), made_up) as (actor, _):
+        began = time.perf_counter()
+        while answer(actor.advance.remote()):
+            pass
+        answer(actor.finish.remote(False, "", 0.0))
+        rows["seconds_20_rounds_100000"] = time.perf_counter() - began
+        rows["gib_driver_at_100000"] = answer(actor.memory.remote())[1] / GIB
+    with driver(overrides(1000, 1100), made_up) as (actor, _):
+        done, held = 0, {}
+        while events := answer(actor.advance.remote()):
+            done += len(events)
+            if done >= 100 and not held:  # everything was imported, every buffer made
+                held[done] = answer(actor.memory.remote())[0]
+        (before,) = held.values()
+        (first,) = held
+        rows["mib_growth_1000_rounds"] = (answer(actor.memory.remote())[0] - before) / 2**20 * 1000 / (1100 - first)
+    return rows
 
 
 def overrides(clients: int, rounds: int, *more: str) -> list[str]:
@@ -272,7 +342,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     rows: dict[str, float] = {}
     for part in arguments.only:
-        rows |= dict(zip(PARTS, (overhead, thousands, opt125m, start, resume), strict=True))[part]()
+        rows |= dict(zip(PARTS, (overhead, driver_limits, thousands, opt125m, start, resume), strict=True))[part]()
         for name, value in rows.items():
             print(f"{name:<40} {value:10.3f}", flush=True)
     if arguments.json:

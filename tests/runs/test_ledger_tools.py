@@ -148,7 +148,7 @@ def another_sum(folder: Path) -> None:
         (one_scalar, "rounds", "round 3: the recorded scalars make another step than the ledger's"),
         (one_bit, "rounds", "round 3: scalar_mean is recorded as"),
         (one_total, "rounds", "round 1: bytes_up is recorded as 1"),
-        (one_client, "rounds", "round 0: clients [0] are recorded, and the seed chooses [0, 1, 2]"),
+        (one_client, "rounds", "round 0: clients [0, 0, 0] are recorded, and the seed chooses [0, 1, 2]"),
         (no_round, "records", "round 1 is in the ledger and not in the records"),
         (one_byte, "ledger", "damaged at line"),
         (torn, "ledger", "its last line is torn"),

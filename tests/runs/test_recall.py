@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from zorba_ray.config.schema import Config
 from zorba_ray.messages import Report, Step
+from zorba_ray.messages.reports import STATUSES
 from zorba_ray.methods import METHODS
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.config import checked, load_config
@@ -88,8 +89,7 @@ def test_a_world_that_recalls_its_rounds_goes_on_as_if_nothing_had_happened(
     whole = live(config, world_of(config), range(ROUNDS), matrix)
     world = world_of(config)
     for judged, step in whole[:after]:
-        late = [(fate.report, fate.seconds) for fate in judged.fates if fate.status == "late"]
-        world.recall(matrix, judged.now, late, step, len(judged.counted))  # type: ignore[arg-type]
+        world.recall(matrix, judged.now, judged.fates.late, step, len(judged.counted))
     rest = live(config, world, range(after, ROUNDS), matrix)
     assert [told(judged) for judged, _ in rest] == [told(judged) for judged, _ in whole[after:]]
 
@@ -100,9 +100,9 @@ def test_every_chosen_client_has_one_fate_and_time_goes_forward(chosen: dict[str
     config = config_of(chosen)
     now, waiting = 0.0, 0
     for judged, _ in live(config, world_of(config), range(ROUNDS), np.ones((N, L), bool)):
-        assert [fate.client for fate in judged.fates] == judged.chosen.clients.tolist()
+        assert judged.fates.client.tolist() == judged.chosen.clients.tolist()
         assert judged.chosen.start >= now and judged.now is not None and judged.now >= judged.chosen.start
-        assert {fate.status for fate in judged.fates} <= {"ok", "late", "dropped", "outlier"}
+        assert {STATUSES[each] for each in judged.fates.status} <= {"ok", "late", "dropped", "outlier"}
         assert len(judged.counted) == judged.count("ok") <= judged.chosen.wanted
         waiting += judged.count("late") - len(judged.arrived) if config.participation.late == "keep" else 0
         assert waiting >= 0

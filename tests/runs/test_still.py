@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from runs.toy_runs import config_of
 
-from zorba_ray.messages import Report, SharedStep, Step, TensorStep
+from zorba_ray.messages import Report, Reports, SharedStep, Step, TensorStep
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.rounds.loop import RoundDone
 from zorba_ray.runs.still import LOST, NOISE, ULP, Still, block_rms
@@ -25,7 +25,8 @@ def told(*keys: str, step: Step | None = None, scalar: float = 1.0, loss: float 
     lines = []
     for t in range(rounds):
         made = step or SharedStep(t, plan_round(config, t).lr, np.array([[scalar] * 2, [0.0] * 2], dtype=np.float32))
-        lines += guard.seen(RoundDone(plan_round(config, t), Judged(chosen, [], [report], [], None), made, loss))
+        judged = Judged(chosen, [], Reports.of([report]), [], None)
+        lines += guard.seen(RoundDone(plan_round(config, t), judged, made, loss))
     return lines
 
 

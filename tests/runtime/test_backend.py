@@ -40,7 +40,7 @@ def test_every_participant_is_asked_once_and_named_to_nobody_else(per_client: bo
     assert [report.client for report in reports] == list(range(count))
     assert sorted(n for _, clients, _ in pool.asked for n in clients) == list(range(count))
     for told, clients, rows in pool.asked:
-        assert list(told.participants) == clients and len(rows) == len(clients)
+        assert list(told.participants) == clients.tolist() and len(rows) == len(clients)
         assert (told.round, told.seed, told.method) == (plan.round, plan.seed, plan.method)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.runtime.packing import Gpu, cohort_slots, deal_work, gpu_share, pack_clients, turns, waves
+from zorba_ray.runtime.packing import Gpu, alike, cohort_slots, deal_work, gpu_share, pack_clients, turns, waves
 
 GIB = 2**30
 
@@ -93,3 +95,10 @@ def test_work_is_dealt_completely_and_evenly(costs: list[int], hosts: int):
     assert sorted(item for hand in hands for item in hand) == list(range(len(costs)))
     loads = [sum(costs[item] for item in hand) for hand in hands]
     assert max(loads) - min(loads) <= max(costs, default=0)
+
+
+@given(rows=arrays(np.bool_, st.tuples(st.integers(0, 9), st.sampled_from([1, 3, 8, 70, 130]))))
+def test_like_rows_are_found(rows: np.ndarray):
+    first, which = alike(rows)
+    assert (rows[first][which] == rows).all()
+    assert len(first) == len({row.tobytes() for row in rows})

@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from zorba_ray.config.schema import Config, FaultsConfig
-from zorba_ray.messages import CombinedStep, Report, SharedStep
+from zorba_ray.messages import CombinedStep, Report, Reports, SharedStep
 from zorba_ray.methods import METHODS
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.config import load_config
-from zorba_ray.world.faults import is_finite, liars, lie, outliers
+from zorba_ray.world.faults import liars, lie, outliers
 from zorba_ray.world.step import step_of
 from zorba_ray.world.world import Chosen, Judged, Pending
 
 SCALARS = arrays(np.float32, 4, elements=st.floats(-10, 10, width=32))
+
+
+def is_finite(*reports: Report) -> bool:
+    return bool(Reports.of(reports).finite().all())
 
 
 def report(client: int, scalars: object, loss: float = 1.0) -> Report:
@@ -103,7 +107,7 @@ def test_on_time_and_late_clients_are_normalised_together(scalars: np.ndarray, a
     arrived = [Pending(3 + n % 2, 1.0, each) for n, each in enumerate(reports) if late[n]]
     counted = [each for n, each in enumerate(reports) if not late[n]]
     plan = plan_round(config, 5)
-    step = step_of(config, Judged(chosen, [], counted, arrived, 1.0), plan, METHODS["zorba"].step,
+    step = step_of(config, Judged(chosen, [], Reports.of(counted), arrived, 1.0), plan, METHODS["zorba"].step,
                    lambda t: active, partial(plan_round, config), weights)  # fmt: skip
     assert isinstance(step, CombinedStep if any(late) else SharedStep)
     rounds = set()

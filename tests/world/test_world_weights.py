@@ -9,7 +9,7 @@ import pytest
 from world_settings import run
 
 from zorba_ray.ledger import read_ledger
-from zorba_ray.messages import Report, SharedStep
+from zorba_ray.messages import Report, Reports, SharedStep
 from zorba_ray.methods.zorba import step
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.config import load_config
@@ -67,7 +67,7 @@ def test_divided_by_the_expected_weight_everybody_moves_by_omega(overrides: list
             continue
         reports = [Report(int(n), np.eye(10, dtype=np.float32)[n], 1.0, 1, 1, 1.0, 0.0) for n in chosen]
         none = np.zeros(len(chosen), dtype=np.bool_)
-        judged = Judged(Chosen(t, 0.0, chosen, none, number, none.astype(np.int64)), [], reports, [], None)
+        judged = Judged(Chosen(t, 0.0, chosen, none, number, none.astype(np.int64)), [], Reports.of(reports), [], None)
         plan = plan_round(config, t)
         made = step_of(config, judged, plan, step, lambda _: active, lambda r: plan_round(config, r), HALF)
         assert isinstance(made, SharedStep)

@@ -18,7 +18,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config, key
 from zorba_ray.config.validate import at_least, require
 from zorba_ray.engine import CLEAN, Path
-from zorba_ray.messages import Report, RoundPlan, SharedStep, Step
+from zorba_ray.messages import Report, RoundPlan, SharedStep, Step, clients_of, scalars_of
 from zorba_ray.methods.average import block_coefficients
 from zorba_ray.methods.method import Traffic, ZeroOrder
 
@@ -145,8 +145,7 @@ def step(
     plan: RoundPlan, reports: Sequence[Report], active: NDArray[np.bool_], weights: NDArray[np.float64]
 ) -> Step:
     """`c[l,·] = Σ_n w_n r_n[l,·] / Σ_n w_n` over the participants that have block l active."""
-    members = [report.client for report in reports]
-    rho = np.stack([report.scalars for report in reports]).astype(np.float64)
+    members, rho = clients_of(reports), scalars_of(reports).astype(np.float64)
     values = contributions(plan, rho)
     c = block_coefficients(plan.aggregate, split_of(plan).parts(active[members]), weights[members], values)
     return SharedStep(plan.round, plan.lr, c, per=plan.directions, first=plan.step)

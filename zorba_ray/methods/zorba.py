@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.engine import CLEAN, Path
-from zorba_ray.messages import PrivateStep, Report, RoundPlan, SharedStep, Step
+from zorba_ray.messages import PrivateStep, Report, RoundPlan, SharedStep, Step, clients_of, scalars_of
 from zorba_ray.methods.average import block_coefficients
 from zorba_ray.methods.method import Traffic, ZeroOrder
 from zorba_ray.noise import Direction
@@ -49,8 +49,7 @@ def step(
 
     `active` a [N, L], `weights` w [N]; columns j are the P directions of one local step after the other.
     """
-    members = np.array([report.client for report in reports], dtype=np.int64)
-    rho = np.stack([report.scalars for report in reports])
+    members, rho = clients_of(reports), scalars_of(reports)
     rows, w = active[members], weights[members]
     if not plan.shared:
         return PrivateStep(plan.round, plan.lr, members, rho, w, rows, per=plan.directions, first=plan.step)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 
@@ -135,6 +136,19 @@ def to_table(records: Iterable[Record]) -> pa.Table:
         for name, column in columns.items():
             column.append(row.get(name))
     return pa.table(columns, schema=SCHEMA)
+
+
+def client_table(round: int, **columns: Any) -> pa.Table:
+    """Client records of a round from arrays [C], named as in `ClientRecord`."""
+    count = len(columns["client"])
+    columns |= {"kind": pa.repeat(ClientRecord.kind, count), "round": np.full(count, round)}
+    arrays = [
+        pa.array(columns[field.name], field.type) if isinstance(columns.get(field.name), np.ndarray)
+        else columns[field.name].cast(field.type) if field.name in columns
+        else pa.nulls(count, field.type)
+        for field in SCHEMA
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
 def to_records(table: pa.Table) -> list[Record]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,23 +31,26 @@ class RecordWriter:
         for torn in folder.glob(".part-*.tmp"):
             torn.unlink()
         self._part = max((number for number, _ in _parts(folder)), default=-1) + 1
-        self._waiting: list[Record] = []
+        self._waiting: list[pa.Table] = []
+        self._waiting_rounds = self._waiting_rows = 0
         self._since = time.monotonic()
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Take the records of a finished round or evaluation; never half of one, or a flush would part it."""
-        self._waiting += records
-        rounds = len({record.round for record in self._waiting if record.kind == "round"})
+    def add(self, records: Sequence[Record], clients: pa.Table | None = None) -> None:
+        """Take the records of a finished round or evaluation, and the table of its `clients`; never half of one, or a
+        flush would part it."""
+        self._waiting += [to_table(records), *([] if clients is None else [clients])]
+        self._waiting_rounds += sum(record.kind == "round" for record in records)
+        self._waiting_rows += len(records) + (0 if clients is None else clients.num_rows)
         late = time.monotonic() - self._since >= self._seconds
-        if rounds >= self._rounds or late or len(self._waiting) >= self._rows:
+        if self._waiting_rounds >= self._rounds or late or self._waiting_rows >= self._rows:
             self.flush()
 
     def flush(self) -> None:
         """Put everything on disk now."""
         if self._waiting:
-            _write(to_table(self._waiting), self._folder / f"part-{self._part:05d}.parquet")
+            _write(pa.concat_tables(self._waiting), self._folder / f"part-{self._part:05d}.parquet")
             self._part += 1
-            self._waiting = []
+            self._waiting, self._waiting_rounds, self._waiting_rows = [], 0, 0
         self._since = time.monotonic()
 
     def __enter__(self) -> RecordWriter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.messages import Report, RoundPlan
 from zorba_ray.rounds.statistics import Statistics, estimate, gather, missing, probe_plans, refuse_too_few
 
-Probe = Callable[[RoundPlan, NDArray[np.bool_]], list[Report]]  # a round's reports, from its plan and a [N, L]
+Probe = Callable[[RoundPlan, NDArray[np.bool_]], Sequence[Report]]  # a round's reports, from its plan and a [N, L]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, LedgerWriter, read_ledger
-from zorba_ray.messages import Report, RoundPlan, Step, Tally
+from zorba_ray.messages import Report, Reports, RoundPlan, Step, Tally
 from zorba_ray.methods import Memory, Method, ZeroOrder, method_of
+from zorba_ray.methods.average import in_order
 from zorba_ray.rounds.allocator import Allocated, Allocator
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.world.step import step_of
@@ -24,7 +25,7 @@ from zorba_ray.world.world import Diverged, Judged, World
 class Backend(Protocol):
     """Carries out probes, steps and evaluations; in this process, or on a Ray cluster."""
 
-    def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[Report]:
+    def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> Sequence[Report]:
         """One report per participant, in ascending order of clients; `active` is a [N, L]."""
 
     def apply(self, step: Step) -> None:
@@ -112,8 +113,9 @@ def mean_loss(reports: Sequence[Report], weights: NDArray[np.float64]) -> float:
     """Participants' losses, averaged with their weights, one after the other; NaN without participants."""
     if not reports:
         return math.nan
-    total = sum(float(weights[report.client]) for report in reports)
-    return sum(float(weights[report.client]) * report.loss for report in reports) / total
+    reports = Reports.of(reports)
+    shares = weights[reports.client]
+    return float((in_order(shares * reports.loss) / in_order(shares)).item())
 
 
 def _refuse_divergence(config: Config, t: int, loss: float, first: float | None) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, entry_text, read_ledger
-from zorba_ray.messages import Report
+from zorba_ray.messages import Report, Reports
 from zorba_ray.methods import has_gradients
 from zorba_ray.records.schema import ClientRecord
 from zorba_ray.runs.bound import refuse_another_run
@@ -71,7 +71,7 @@ def audit(folder: Path, client: int, round: int) -> Audit:
     record = recorded_of(found, client, config)
     host = build_host(base, device)
     host.apply([entry.step for entry in ledger.entries[:round]])
-    who = [report.client for report in found.event.judged.counted] if has_gradients(config) else []
+    who = found.event.judged.counted.client.tolist() if has_gradients(config) else []
     asked = sorted({client, *who})
     reports = {
         report.client: as_received(config, round, report)
@@ -81,7 +81,7 @@ def audit(folder: Path, client: int, round: int) -> Audit:
     compared = [f"{len(record.scalars)} scalars"] if record.scalars else []
     compared += [name for name in NUMBERS if name != "backward_flops" or record.backward_flops]
     if who:
-        judged = replace(found.event.judged, counted=[reports[n] for n in who])
+        judged = replace(found.event.judged, counted=Reports.of([reports[n] for n in who]))
         compared.append(f"the round's step, made again by its {len(who)} clients, with the ledger's tensors")
         if entry_text(Entry(server.step(found.event.plan, judged), found.entry.loss)) != entry_text(found.entry):
             differs.append("the step of the round is another than the ledger's")

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, Ledger
-from zorba_ray.messages import RoundPlan, Step
+from zorba_ray.messages import Reports, RoundPlan, Step
+from zorba_ray.messages.reports import NUMBER_OF, OK
 from zorba_ray.methods import has_gradients, method_of
 from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord, to_records
 from zorba_ray.records.stream import parts, read_part
@@ -28,7 +29,7 @@ from zorba_ray.runs.recall import report_from
 from zorba_ray.world.budgets import client_budgets
 from zorba_ray.world.step import step_of
 from zorba_ray.world.traffic import Wire, traffic_of
-from zorba_ray.world.world import Chosen, Fate, Judged, World
+from zorba_ray.world.world import Chosen, Fates, Judged, World
 
 PROBE = "statistics"  # status of a client's record that belongs to the allocation, not to the round
 
@@ -136,18 +137,15 @@ def retrace(folder: Path, server: Server, ledger: Ledger) -> Iterator[Retraced]:
 def judged_again(world: World, chosen: Chosen, told: Told) -> Judged:
     """The end of a round as its records have it; `chosen` is whom the seed chooses."""
     assert told.round is not None
-    fates = [
-        Fate(
-            client=client.client,
-            status=client.status,
-            report=None if client.status == "dropped" else report_from(vars(client)),
-            download=client.bytes_down,
-            seconds=client.virtual_seconds,
-            lied=client.lied,
-        )
-        for client in told.members
-    ]
-    counted = [fate.report for fate in fates if fate.status == "ok" and fate.report is not None]
+    members = told.members
+    fates = Fates(
+        client=np.array([each.client for each in members], dtype=np.int64),
+        status=np.array([NUMBER_OF[each.status] for each in members], dtype=np.int8),
+        download=np.array([each.bytes_down for each in members], dtype=np.int64),
+        seconds=np.array([each.virtual_seconds for each in members], dtype=np.float64),
+        lied=np.array([each.lied for each in members], dtype=np.bool_),
+        reports=Reports.of([report_from(vars(each)) for each in members if each.status != "dropped"]),
+    )
     now = told.round.virtual_seconds
     arrived = [late for late in world.pending if now is not None and late.arrival <= now]
-    return Judged(chosen, fates, counted, arrived, now)
+    return Judged(chosen, fates, fates.of_status(OK), arrived, now)

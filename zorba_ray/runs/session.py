@@ -5,18 +5,28 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zorba_ray.allocation import Plan
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import LedgerWriter, has_header
-from zorba_ray.messages import Header, Step, TensorStep, nothing_from
-from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
+from zorba_ray.messages import Header, Reports, Step, TensorStep, scalars_of
+from zorba_ray.messages.reports import NUMBER_OF, STATUSES
+from zorba_ray.records.schema import (
+    ClientRecord,
+    EvaluationRecord,
+    RoundRecord,
+    client_table,
+    to_records,
+    to_table,
+)
 from zorba_ray.records.stream import FOLDER, RecordWriter, read_parts
 from zorba_ray.rounds.allocator import Allocated
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, evaluated_after, train
@@ -37,7 +47,7 @@ from zorba_ray.runs.summary import Summary, read_summary, summarise
 from zorba_ray.world.privacy import accountant_of
 from zorba_ray.world.traffic import Wire, traffic_of
 from zorba_ray.world.weights import weights_note
-from zorba_ray.world.world import Fate, World
+from zorba_ray.world.world import Fates, World
 
 
 class Session:
@@ -98,17 +108,18 @@ class Session:
         past = self._first_loss, self._evaluated
         for event in train(self.config, backend, self.ledger, allocator, self.world, weights, *past):
             if isinstance(event, Allocated):
-                probed = [Fate(report.client, "statistics", report, 0, None, False) for report in event.reports]
-                store(event, self._client_records(event.round, probed), self.folder)
+                probes = to_records(self._client_records(event.round, probing(Reports.of(event.reports))))
+                store(event, [each for each in probes if isinstance(each, ClientRecord)], self.folder)
                 yield from describe(event.plan)
             elif isinstance(event, Evaluated):
                 yield from self._evaluation(event)
             else:
                 self.steps.append(event.step)
                 record, clients = self._records(event, time.perf_counter() - started)
-                self.writer.add([record, *clients])
-                self.target.round(record, clients)
-                self.statuses.update(client.status for client in clients)
+                self.writer.add([record], clients)
+                self.target.round(record, clients["flops"], clients["backward_flops"])
+                statuses = pc.value_counts(clients["status"])
+                self.statuses.update(dict(zip(*(field.to_pylist() for field in statuses.flatten()), strict=True)))
                 yield record
                 for said in self._still.seen(event):
                     self.notes.append(said)
@@ -137,50 +148,57 @@ class Session:
         if self.ledger.rounds not in self._evaluated:
             yield from self._evaluation(evaluated_after(self.ledger.rounds, backend.evaluate()))
 
-    def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, list[ClientRecord]]:
+    def _records(self, event: RoundDone, seconds: float) -> tuple[RoundRecord, pa.Table]:
         """A round's records. Probes for statistics, if any, count with the round that they precede, whoever made them
         and however often this round is done: their records lie beside their plan."""
         plan, judged = event.plan, event.judged
-        clients = probes_before(plan.round, self.folder) + self._client_records(plan.round, judged.fates)
+        clients = self._client_records(plan.round, judged.fates)
+        if probes := probes_before(plan.round, self.folder):
+            clients = pa.concat_tables([to_table(probes), clients])
         epsilon = self._accountant.epsilon(plan.round + 1) if self._accountant else None
-        return round_record(event, clients, self.prepared.outline.header, seconds, epsilon), clients
+        sent = pc.sum(clients["bytes_up"]).as_py() or 0, pc.sum(clients["bytes_down"]).as_py() or 0
+        return round_record(event, sent, self.prepared.outline.header, seconds, epsilon), clients
 
-    def _client_records(self, round: int, fates: Sequence[Fate]) -> list[ClientRecord]:
-        prepared = self.prepared
-        active = prepared.allocator.active_in(round)
-        used = prepared.allocator.instance.vram.of(active)
-        records = []
-        for fate in fates:
-            n = fate.client
-            report = fate.report or nothing_from(n, fate.status, int(prepared.outline.samples[n]))
-            mean, deviation = moments(report.scalars)
-            records.append(
-                ClientRecord(
-                    round=round,
-                    client=n,
-                    budget_class=prepared.outline.budgets.names[prepared.outline.budgets.class_of[n]],
-                    budget_bytes=int(prepared.outline.budgets.bytes[n]),
-                    predicted_bytes=int(used[n]),
-                    active_blocks=int(active[n].sum()),
-                    samples=report.examples,
-                    loss=report.loss,
-                    scalar_mean=mean,
-                    scalar_std=deviation,
-                    scalars=report.scalars.tolist(),
-                    forwards=report.block_evaluations,
-                    flops=report.flops,
-                    backward_flops=report.backward_flops,
-                    bytes_up=report.upload,
-                    bytes_down=fate.download,
-                    bytes_bus=report.bus,
-                    seconds=report.seconds,
-                    status=fate.status,
-                    virtual_seconds=fate.seconds,
-                    lied=fate.lied,
-                    measured_bytes=report.measured_bytes or None,
-                )
-            )
-        return records
+    def _client_records(self, round: int, fates: Fates) -> pa.Table:
+        prepared, n = self.prepared, fates.client
+        budgets, reports, came = prepared.outline.budgets, fates.reports, fates.reported
+        rows = prepared.allocator.active_in(round)[n]
+        mean, deviation = moments_of(reports)
+
+        def each(values: NDArray[Any], nothing: Any = 0) -> NDArray[Any]:
+            """[C], of those who dropped out `nothing`."""
+            if came.all():
+                return values
+            found = np.full(len(n), nothing, dtype=values.dtype)
+            found[came] = values
+            return found
+
+        ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(each(reports.counts), dtype=np.int32)])
+        measured = each(reports.measured_bytes)
+        return client_table(
+            round,
+            client=n,
+            budget_class=pa.array(budgets.names, pa.string()).take(pa.array(budgets.class_of[n])),
+            budget_bytes=budgets.bytes[n].astype(np.int64),
+            predicted_bytes=prepared.allocator.instance.vram.of(rows).astype(np.int64),
+            active_blocks=rows.sum(axis=1),
+            samples=np.where(came, each(reports.examples), prepared.outline.samples[n].astype(np.int64)),
+            loss=each(reports.loss, np.nan),
+            scalar_mean=each(mean),
+            scalar_std=each(deviation),
+            scalars=pa.ListArray.from_arrays(pa.array(ends), pa.array(reports.values)),
+            forwards=each(reports.block_evaluations),
+            flops=each(reports.flops),
+            backward_flops=each(reports.backward_flops),
+            bytes_up=each(reports.upload),
+            bytes_down=fates.download,
+            bytes_bus=each(reports.bus),
+            seconds=each(reports.seconds),
+            status=pa.array(STATUSES, pa.string()).take(pa.array(fates.status)),
+            virtual_seconds=pa.array(fates.seconds, from_pandas=True),
+            lied=fates.lied,
+            measured_bytes=pa.array(measured, mask=measured == 0),
+        )
 
     def close(self) -> None:
         """Put what there is on disk, and let go of the folder."""
@@ -239,18 +257,18 @@ class Session:
 
 
 def round_record(
-    event: RoundDone, clients: Sequence[ClientRecord], header: Header, seconds: float, epsilon: float | None
+    event: RoundDone, sent: tuple[int, int], header: Header, seconds: float, epsilon: float | None
 ) -> RoundRecord:
-    """The record of a round whose `clients`, probes for statistics included, have these."""
+    """The record of a round in which its clients, probes for statistics included, `sent` so many bytes up and down."""
     plan, judged = event.plan, event.judged
-    mean, deviation = moments(np.concatenate([np.zeros(0), *(report.scalars for report in judged.counted)]))
+    mean, deviation = moments(judged.counted.values.astype(np.float64))
     return RoundRecord(
         round=plan.round,
         loss=event.loss,
         lr=plan.lr,
         participants=len(judged.fates),
-        bytes_up=sum(client.bytes_up for client in clients),
-        bytes_down=sum(client.bytes_down for client in clients),
+        bytes_up=sent[0],
+        bytes_down=sent[1],
         seconds=seconds,
         step_norm=step_norm(event.step, [block.size for block in header.blocks]),
         residual=event.step.residual if isinstance(event.step, TensorStep) else None,
@@ -276,6 +294,24 @@ def describe(plan: Plan) -> list[str]:
 def moments(scalars: NDArray[Any]) -> tuple[float, float]:
     """Mean and standard deviation; zeros for a method without scalars."""
     return (float(scalars.mean()), float(scalars.std())) if scalars.size else (0.0, 0.0)
+
+
+def moments_of(reports: Reports) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of the scalars of each, [C]; those who sent equally many go together."""
+    mean, deviation = np.zeros(len(reports)), np.zeros(len(reports))
+    for count in np.unique(reports.counts[reports.counts > 0]).tolist():
+        alike = reports.counts == count
+        scalars = scalars_of(reports.take(alike))
+        mean[alike], deviation[alike] = scalars.mean(axis=1), scalars.std(axis=1)
+    return mean, deviation
+
+
+def probing(reports: Reports) -> Fates:
+    """Of clients that probed for the allocation's statistics."""
+    count = len(reports)
+    status = np.full(count, NUMBER_OF["statistics"], dtype=np.int8)
+    nothing = np.zeros(count, dtype=np.int64)
+    return Fates(reports.client, status, nothing, np.full(count, np.nan), nothing.astype(np.bool_), reports)
 
 
 def step_norm(step: Step, sizes: list[int]) -> float | None:

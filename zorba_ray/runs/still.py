@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
-from zorba_ray.messages import Report, Step, TensorStep
+from zorba_ray.messages import Reports, Step, TensorStep
 from zorba_ray.rounds.loop import RoundDone
 
 ULP = 2.0**-24  # of a float32, relative: what is less of a number is lost when it is added to it
@@ -42,14 +42,13 @@ class Still:
         return (f"step.lr={lr:g} moves nothing: the step of round {step.round} is {share:.0e} of the weights, and "
                 f"float32 resolves {ULP:.0e}. Raise step.lr")  # fmt: skip
 
-    def _of_scalars(self, reports: list[Report]) -> str:
-        zo = self._config.zo
-        scalars = np.concatenate([np.zeros(0), *(report.scalars for report in reports)])
+    def _of_scalars(self, reports: Reports) -> str:
+        zo, scalars = self._config.zo, reports.values
         if not scalars.size:
             return ""
         width = 2 * zo.mu if zo.estimator == "central" else zo.mu
         apart = width * float(np.sqrt(np.square(scalars, dtype=np.float64).mean()))
-        loss = float(np.mean([abs(report.loss) for report in reports]))
+        loss = float(np.abs(reports.loss).mean())
         if not apart <= NOISE * ULP * loss:
             return ""
         return (f"zo.mu={zo.mu:g} is lost in rounding: perturbed losses differ by {apart:.0e} of {loss:.3g}, and "

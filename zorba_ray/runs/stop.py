@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from zorba_ray.config.schema import StopConfig
 from zorba_ray.config.units import format_bytes, parse_bytes
 from zorba_ray.config.words import duration, flops, percent
-from zorba_ray.records.schema import ClientRecord, EvaluationRecord, RoundRecord
+from zorba_ray.records.schema import EvaluationRecord, RoundRecord
 from zorba_ray.runs.past import Past
 
 
@@ -37,10 +38,11 @@ class Target:
             for here in np.split(order, np.flatnonzero(np.diff(rounds[order])) + 1):
                 self._compute(forward[here].tolist(), backward[here].tolist())
 
-    def round(self, record: RoundRecord, clients: Sequence[ClientRecord]) -> None:
+    def round(self, record: RoundRecord, forward: pa.ChunkedArray, backward: pa.ChunkedArray) -> None:
+        """A round, and the FLOPs of its clients."""
         self._spend(record.bytes_up + record.bytes_down, record.virtual_seconds)
         if self.stop.flops:
-            self._compute([each.flops for each in clients], [each.backward_flops for each in clients])
+            self._compute(forward.to_pylist(), backward.to_pylist())
 
     def _spend(self, count: int, now: float | None) -> None:
         self.bytes += count

@@ -18,6 +18,7 @@ from zorba_ray.ledger import Entry, Ledger, entry_text, ledger_sha256, read_ledg
 from zorba_ray.ledger.snapshot import kept, oldest_round, read_snapshots
 from zorba_ray.ledger.tensors import FOLDER, TensorFile, file_name
 from zorba_ray.messages import TensorStep, no_step
+from zorba_ray.messages.reports import STATUSES
 from zorba_ray.methods import has_gradients
 from zorba_ray.records.stream import parts, read_parts
 from zorba_ray.rounds.loop import is_due
@@ -176,15 +177,15 @@ def rounds(folder: Path, config: Config, ledger: Ledger) -> Check:
 def differences(each: Retraced, ledger: Ledger) -> Iterator[str]:
     """What a round's records say otherwise than its seed, its clients or the ledger."""
     event, told, chosen = each.event, each.told, each.event.judged.chosen
-    asked = {fate.client: fate for fate in event.judged.fates}
-    if list(asked) != chosen.clients.tolist():
-        yield f"clients {list(asked)} are recorded, and the seed chooses {chosen.clients.tolist()}"
+    fates = event.judged.fates
+    if not np.array_equal(fates.client, chosen.clients):
+        yield f"clients {fates.client.tolist()} are recorded, and the seed chooses {chosen.clients.tolist()}"
         return
-    for n, gone, download in zip(chosen.clients.tolist(), chosen.dropped, chosen.downloads.tolist(), strict=True):
-        if (asked[n].status == "dropped") != gone:
-            yield f"client {n} is recorded as {asked[n].status}, and the seed says otherwise"
-        if asked[n].download != download:
-            yield f"client {n} downloaded {asked[n].download} bytes by its record, and {download} by what it missed"
+    for i in np.flatnonzero(fates.reported == chosen.dropped):
+        yield f"client {fates.client[i]} is recorded as {STATUSES[fates.status[i]]}, and the seed says otherwise"
+    for i in np.flatnonzero(fates.download != chosen.downloads):
+        yield (f"client {fates.client[i]} downloaded {fates.download[i]} bytes by its record, and "
+               f"{chosen.downloads[i]} by what it missed")  # fmt: skip
     for client in told.members:
         if client.active_blocks != int(each.active[client.client].sum()):
             yield f"client {client.client} is recorded with {client.active_blocks} blocks, and its plan has others"
@@ -192,7 +193,8 @@ def differences(each: Retraced, ledger: Ledger) -> Iterator[str]:
     tensors = isinstance(event.step, TensorStep)  # which are checked by themselves
     nothing = no_step(event.plan.round, event.plan.lr, len(ledger.header.blocks))
     plain = replace(event, step=nothing) if tensors else event
-    again = round_record(plain, told.clients, ledger.header, told.round.seconds, told.round.epsilon)
+    sent = sum(client.bytes_up for client in told.clients), sum(client.bytes_down for client in told.clients)
+    again = round_record(plain, sent, ledger.header, told.round.seconds, told.round.epsilon)
     for name, value in vars(again).items():
         if not (tensors and name in ("step_norm", "residual")) and not same(value, getattr(told.round, name)):
             yield f"{name} is recorded as {getattr(told.round, name)}, and the clients' records make {value}"

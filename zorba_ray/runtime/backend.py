@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.messages import Report, RoundPlan, Step, Tally, add_tallies, nothing_from, slices
-from zorba_ray.runtime.packing import deal_work
+from zorba_ray.messages import Reports, RoundPlan, Step, Tally, add_tallies, nothing_from, slices
+from zorba_ray.runtime.packing import alike, deal_work
 from zorba_ray.runtime.pool import Member, Pool
 from zorba_ray.runtime.waiting import Halted
 
@@ -26,26 +26,28 @@ class RayBackend:
         self._drop = drop
         self._batches = list(slices(test_examples, evaluation_batch))
 
-    def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[Report]:
+    def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> Reports:
         hands = self._deal(plan, active)
         news = self.pool.watch.news
         what = f"round {plan.round + 1}" if plan.method != "statistics" else "probing single blocks"
         news.enter(what)
-        work = [(m, (replace(plan, participants=tuple(hand)), hand, active[hand])) for m, hand in hands]
+        work = [(m, (replace(plan, participants=tuple(hand.tolist())), hand, active[hand])) for m, hand in hands]
         answers = self.pool.run("probe", work, self._drop, what)
-        reports: list[Report] = []
-        for (_, hand), answer in zip(hands, answers, strict=True):
-            reports += [nothing_from(n, "lost") for n in hand] if answer is None else answer
-        return sorted(reports, key=lambda report: report.client)
+        lost = [[nothing_from(n, "lost") for n in hand.tolist()] for _, hand in hands]
+        parts = [Reports.of(lost[i] if answer is None else answer) for i, answer in enumerate(answers)]
+        return Reports.joined(parts).in_order()
 
-    def _deal(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[tuple[Member, list[int]]]:
+    def _deal(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[tuple[Member, NDArray[np.int64]]]:
+        """Who answers for which clients."""
+        participants = np.array(plan.participants, dtype=np.int64)
         by_client = {client: member for member in self.pool.members for client in member.clients}
         if by_client:
-            return [(by_client[n], [n]) for n in plan.participants]
-        costs = [self._cost(active[n].tobytes()) for n in plan.participants]
-        hands = deal_work(costs, len(self.pool.members))
-        dealt = [(m, [plan.participants[i] for i in hand]) for m, hand in zip(self.pool.members, hands, strict=True)]
-        return [(member, hand) for member, hand in dealt if hand]
+            return [(by_client[n], participants[i : i + 1]) for i, n in enumerate(plan.participants)]
+        rows = active[participants]
+        first, which = alike(rows)
+        costs = np.array([self._cost(row.tobytes()) for row in rows[first]], dtype=np.int64)
+        hands = deal_work(costs[which], len(self.pool.members))
+        return [(m, participants[hand]) for m, hand in zip(self.pool.members, hands, strict=True) if len(hand)]
 
     def apply(self, step: Step) -> None:
         """Actors receive the step with their next call."""
@@ -53,7 +55,7 @@ class RayBackend:
 
     def evaluate(self) -> Tally:
         hands = deal_work([len(batch) for batch in self._batches], len(self.pool.members))
-        dealt = [(member, hand) for member, hand in zip(self.pool.members, hands, strict=True) if hand]
+        dealt = [(m, hand.tolist()) for m, hand in zip(self.pool.members, hands, strict=True) if len(hand)]
         self.pool.watch.news.enter("evaluating")
         work = [(m, ([self._batches[i] for i in hand],)) for m, hand in dealt]
         answers = self.pool.run("evaluate", work, what="evaluating")

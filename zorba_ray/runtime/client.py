@@ -12,7 +12,7 @@ import ray
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
-from zorba_ray.messages import Report, RoundPlan, Step, Tally, nothing_from
+from zorba_ray.messages import Report, Reports, RoundPlan, Step, Tally, nothing_from
 from zorba_ray.runtime.metrics import Memory
 from zorba_ray.runtime.packing import Standing
 
@@ -73,15 +73,15 @@ class ClientActor:
         return adopted
 
     def probe(
-        self, steps: Sequence[Step], plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_]
-    ) -> list[Report]:
+        self, steps: Sequence[Step], plan: RoundPlan, clients: NDArray[np.int64], active: NDArray[np.bool_]
+    ) -> Reports:
         """Catch up, then the clients' reports. Under a cap on its memory a client may not fit, and says so."""
         self._memory.observe()
         self._host.apply(steps)
         if not self._caps:
-            reports: list[Report] = self._host.probe(plan, clients, active)
-            return reports
-        return [self._probe_capped(plan, n, row) for n, row in zip(clients, active, strict=True)]
+            return Reports.of(self._host.probe(plan, clients.tolist(), active))
+        pairs = zip(clients.tolist(), active, strict=True)
+        return Reports.of([self._probe_capped(plan, n, row) for n, row in pairs])
 
     def _probe_capped(self, plan: RoundPlan, client: int, row: NDArray[np.bool_]) -> Report:
         import torch

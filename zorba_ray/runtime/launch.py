@@ -143,7 +143,7 @@ def in_waves(slots: Sequence[Slot]) -> str:
 
 
 def discover_gpus(most: int = 0) -> list[Gpu]:
-    """The GPUs of the cluster, or the first `most`, with their memory, asked on their own nodes."""
+    """The GPUs of the cluster, or the first `most`, with their memory: all nodes are asked at once."""
 
     def memories() -> list[tuple[int, int]]:
         """(memory, taken by this process's CUDA context) of each GPU, which nobody else uses now."""
@@ -155,15 +155,17 @@ def discover_gpus(most: int = 0) -> list[Gpu]:
             found.append((total, total - free))
         return found
 
-    gpus: list[Gpu] = []
+    asked: list[tuple[dict[str, Any], int, Any]] = []
     for node in cluster_nodes():
         count = int(node["Resources"].get("GPU", 0)) if node["Alive"] else 0
-        count = min(count, most - len(gpus)) if most else count
-        if not count:
-            continue
-        where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        task = ray.remote(memories).options(num_cpus=0, num_gpus=count, scheduling_strategy=where)
-        found = in_time(task.remote(), f"the {count} GPUs of node {node['NodeManagerAddress']}")
+        count = min(count, most - sum(other for _, other, _ in asked)) if most else count
+        if count:
+            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = ray.remote(memories).options(num_cpus=0, num_gpus=count, scheduling_strategy=where)
+            asked.append((node, count, task.remote()))
+    gpus: list[Gpu] = []
+    for node, count, reference in asked:
+        found = in_time(reference, f"the {count} GPUs of node {node['NodeManagerAddress']}")
         if len(found) != count:
             raise ConfigError(
                 f"node {node['NodeManagerAddress']} offers {count} GPUs to Ray, but PyTorch sees {len(found)} there; "
@@ -175,7 +177,8 @@ def discover_gpus(most: int = 0) -> list[Gpu]:
 
 def reserve(gpus: Sequence[Gpu]) -> list[Any]:
     """One placement-group bundle per GPU, so that an actor's fraction is on the GPU that it was packed onto."""
-    bundles = [{"GPU": 1.0, f"node:{_address(gpu.node)}": 0.0001} for gpu in gpus]
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in cluster_nodes()}
+    bundles = [{"GPU": 1.0, f"node:{addresses[gpu.node]}": 0.0001} for gpu in gpus]
     group = placement_group(bundles, strategy="PACK")
     in_time(group.ready(), f"all {len(gpus)} GPUs of the cluster")
     return [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i) for i in range(len(gpus))]
@@ -190,10 +193,6 @@ def in_time(reference: Any, what: str) -> Any:
             f"{what} did not come free within {BUSY:.0f} s; other jobs hold them. Wait for them, or use "
             f"runtime.device=cpu"
         ) from None
-
-
-def _address(node_id: str) -> str:
-    return next(str(node["NodeManagerAddress"]) for node in cluster_nodes() if node["NodeID"] == node_id)
 
 
 def cluster_nodes() -> list[dict[str, Any]]:

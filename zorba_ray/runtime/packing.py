@@ -6,9 +6,11 @@ with the numbers. Clients that do not fit side by side take turns (waves): a slo
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.units import format_bytes
@@ -109,12 +111,34 @@ def cohort_slots(actors: int, gpus: Sequence[Gpu]) -> list[Slot]:
     return [Slot(f"cohort-{i}") for i in range(actors)]
 
 
-def deal_work(costs: Sequence[int], hosts: int) -> list[list[int]]:
-    """Positions 0 … len(costs) − 1 dealt to hosts so that loads are even: the costliest first, to the least loaded."""
-    loads = [(0, host) for host in range(hosts)]
-    hands: list[list[int]] = [[] for _ in range(hosts)]
-    for item in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
-        load, host = loads[0]
-        heapq.heapreplace(loads, (load + costs[item], host))
-        hands[host].append(item)
-    return [sorted(hand) for hand in hands]
+def alike(rows: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each distinct row of [C, L] is found first, and which of them each row is, [C]."""
+    bits = np.packbits(rows, axis=1)
+    words = np.zeros((len(rows), -(-bits.shape[1] // 8) * 8), dtype=np.uint8)
+    words[:, : bits.shape[1]] = bits
+    first, which = np.zeros(min(1, len(rows)), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
+    for word in words.view(np.uint64).T:
+        values, each = np.unique(word, return_inverse=True)
+        _, first, which = np.unique(which * len(values) + each.ravel(), return_index=True, return_inverse=True)
+    return first, which.ravel()
+
+
+def deal_work(costs: Sequence[int] | NDArray[np.int64], hosts: int) -> list[NDArray[np.int64]]:
+    """Positions 0 … len(costs) − 1 dealt to hosts so that loads are even: the costliest first, to the least loaded.
+    Of equal costs whole turns are dealt at once."""
+    left = np.asarray(costs, dtype=np.int64)
+    order = np.argsort(-left, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(left[order])) + 1, len(order))  # of each run of equal costs
+    loads = np.zeros(hosts, dtype=np.int64)
+    host_of = np.empty(len(order), dtype=np.int64)
+    begin = 0
+    for end in ends.tolist():
+        cost = int(left[order[begin]]) if begin < end else 0
+        while begin < end:
+            by_load = np.argsort(loads, kind="stable")
+            turns = (end - begin) // hosts if np.ptp(loads) < cost else 0
+            count = turns * hosts or 1
+            host_of[order[begin : begin + count]] = np.tile(by_load, turns) if turns else by_load[0]
+            loads[by_load if turns else by_load[:1]] += max(turns, 1) * cost
+            begin += count
+    return [np.flatnonzero(host_of == host) for host in range(hosts)]

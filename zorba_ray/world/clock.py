@@ -90,7 +90,7 @@ def close_round(arrivals: Floats, wanted: int, deadline: float) -> tuple[NDArray
     coming = np.isfinite(arrivals) & (arrivals <= limit)
     order = np.argsort(arrivals, kind="stable")
     in_time = np.zeros(len(arrivals), dtype=np.bool_)
-    in_time[[i for i in order if coming[i]][:wanted]] = True
+    in_time[order[coming[order]][:wanted]] = True
     if len(arrivals) and in_time.sum() < wanted and np.isfinite(limit):
         return in_time, limit
     return in_time, float(arrivals[in_time].max(initial=0.0))

@@ -47,12 +47,6 @@ def untrue(section: FaultsConfig, truth: Scalars, draw: np.random.Generator) -> 
     return np.full_like(truth, np.nan)
 
 
-def is_finite(report: Report) -> bool:
-    """Whether all that a client sent is a number."""
-    sent = [report.scalars, *(vector for vector in report.vectors or () if vector is not None)]
-    return bool(np.isfinite(report.loss)) and all(bool(np.isfinite(numbers).all()) for numbers in sent)
-
-
 def outliers(limit: float, judges: Sequence[Scalars], judged: Sequence[Scalars], comparable: bool) -> list[bool]:
     """Which of the vectors lie too far out, by what the judges' vectors are like.
 

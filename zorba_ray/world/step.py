@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.schema import Config
-from zorba_ray.messages import CombinedStep, PrivateStep, Report, RoundPlan, SharedStep, Step, no_step
+from zorba_ray.messages import CombinedStep, PrivateStep, Report, Reports, RoundPlan, SharedStep, Step, no_step
+from zorba_ray.methods.average import in_order
 from zorba_ray.world.privacy import private_average
 from zorba_ray.world.weights import expected_share
 from zorba_ray.world.world import Judged
@@ -42,23 +43,21 @@ def step_of(
     if not judged.arrived:
         step = make(plan, judged.counted, active, weights)
         return rescaled(step, judged, active, weights, expected_share(config)) if expected else step
-    groups: dict[int, list[Report]] = {}
+    late_of: dict[int, list[Report]] = {}
     for late in judged.arrived:
-        groups.setdefault(late.round, []).append(late.report)
+        late_of.setdefault(late.round, []).append(late.report)
+    groups = {origin: Reports.of(late).in_order() for origin, late in late_of.items()}
     if judged.counted:
         groups[plan.round] = judged.counted
     parts: list[SharedStep | PrivateStep] = []
     totals = []
     for origin in sorted(groups):
-        members = sorted(groups[origin], key=lambda report: report.client)
+        members = groups[origin]
         rows = active_in(origin)
         made = make(replace(plan_of(origin), lr=plan.lr), members, rows, weights)
         assert isinstance(made, SharedStep | PrivateStep), "only steps along directions can be late"
         parts.append(replace(made, round=plan.round, origin=origin))
-        total = np.zeros(rows.shape[1])
-        for report in members:
-            total += weights[report.client] * rows[report.client]
-        totals.append(total)
+        totals.append(in_order(weights[members.client, None] * rows[members.client]))
     sums = np.stack(totals)
     whole = np.add.accumulate(sums, axis=0)[-1]
     shares = np.divide(sums, whole, out=np.zeros_like(sums), where=whole > 0)
@@ -71,7 +70,7 @@ def rescaled(step: Step, judged: Judged, active: NDArray[np.bool_], weights: Flo
     Every client's mean weight is then its ω, and a round in which few come moves less.
     """
     assert isinstance(step, SharedStep), "only scalars of shared directions are divided by an expected weight"
-    members = [report.client for report in judged.counted]
+    members = judged.counted.client
     came, whole = weights[members] @ active[members], share * (weights @ active)
     factor = np.divide(came, whole, out=np.zeros_like(came), where=whole > 0)
     return replace(step, coefficients=(step.coefficients * factor[:, None]).astype(np.float32))

@@ -73,7 +73,8 @@ class Wire:
         self._traffic = traffic
         self._sizes = np.asarray(sizes, dtype=np.int64)  # of the blocks
         self._changed = np.zeros(len(sizes), dtype=np.int64)  # steps after which each block last changed
-        self._sent: list[int] = [0]  # bytes of steps 0 … t−1, cumulated
+        self._sent = np.zeros(1024, dtype=np.int64)  # bytes of steps 0 … t−1, cumulated; grown by doubling
+        self._steps = 0
         self._seen = np.zeros(clients, dtype=np.int64)  # steps that each client has
         self._rows = np.ones((clients, len(sizes)), dtype=np.bool_)  # the row of a[n, l] that each client was told
         self._layout = granted(len(sizes))  # that who has all steps knows
@@ -85,15 +86,16 @@ class Wire:
         members = np.asarray(clients, dtype=np.int64)
         seen, mask = self._seen[members], -(-len(self._sizes) // 8)
         if self._traffic.dense:  # which blocks changed, and those
-            down = np.array([NUMBER * self._sizes[self._changed > steps].sum() for steps in seen], dtype=np.int64)
-            down += np.where(down > 0, mask, 0)
+            moments, which = np.unique(seen, return_inverse=True)
+            down = np.array([NUMBER * self._sizes[self._changed > steps].sum() for steps in moments], dtype=np.int64)
+            down = (down + np.where(down > 0, mask, 0))[which]
         else:
-            down = self._sent[-1] - np.asarray(self._sent)[seen]
+            down = self._sent[self._steps] - self._sent[seen]
         if self._traffic.pool:
             down = np.minimum(down, self._accumulated())
         told = mask * (active[members] != self._rows[members]).any(axis=1)
         self._rows[members] = active[members]
-        self._seen[members] = len(self._sent) - 1
+        self._seen[members] = self._steps
         return np.asarray(down + told + 2 * self._traffic.drawn, dtype=np.int64)
 
     def _accumulated(self) -> int:
@@ -105,11 +107,14 @@ class Wire:
 
     def add(self, step: Step, reports: int) -> None:
         """The next step, made of so many reports."""
+        count = 0
         if self._traffic.dense:
             self._changed[step.moved()] = step.round + 1
-            self._sent.append(0)
         else:
             count, self._layout = step_bytes(step, reports, self._traffic, self._layout)
-            self._sent.append(self._sent[-1] + count)
+        if self._steps + 1 == len(self._sent):
+            self._sent = np.concatenate([self._sent, np.zeros_like(self._sent)])
+        self._sent[self._steps + 1] = self._sent[self._steps] + count
+        self._steps += 1
         if isinstance(step, SharedStep) and step.pool is not None:
             self._sums[:, step.pool] += step.lr * step.coefficients

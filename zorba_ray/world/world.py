@@ -9,7 +9,7 @@ through the same with the records of its rounds in place of reports, and arrives
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.messages import Report, Step
+from zorba_ray.messages import Report, Reports, Step
+from zorba_ray.messages.reports import DROPPED, LATE, NAN, NUMBER_OF, OK, OUTLIER, STATUSES
 from zorba_ray.world.availability import Availability
 from zorba_ray.world.budgets import Budgets
 from zorba_ray.world.clock import close_round, fleet_of
-from zorba_ray.world.faults import is_finite, liars, lie, outliers
+from zorba_ray.world.faults import liars, lie, outliers
 from zorba_ray.world.participation import choose, dropped
 from zorba_ray.world.traffic import Wire
 
@@ -46,19 +47,38 @@ class Chosen:
     @property
     def reporting(self) -> tuple[int, ...]:
         """Those who compute: to whom the work of the round goes."""
-        return tuple(int(n) for n in self.clients[~self.dropped])
+        return tuple(self.clients[~self.dropped].tolist())
 
 
-@dataclass(frozen=True)
-class Fate:
-    """What became of one chosen client: `report` is what the server received, None from who dropped out."""
+@dataclass(frozen=True, eq=False)
+class Fates:
+    """What became of the chosen clients, [C] each: `status` indexes `STATUSES` (ok | dropped | late | nan | outlier, or
+    what the host said, as out_of_memory), `seconds` are virtual, from the round's beginning (NaN: no virtual clock, or
+    it dropped out). `reports` are what the server received of those who did not drop out, in the same order."""
 
-    client: int
-    status: str  # ok | dropped | late | nan | outlier, or what its host said of it, as out_of_memory
-    report: Report | None
-    download: int
-    seconds: float | None  # virtual, from the round's beginning; None: no virtual clock
-    lied: bool
+    client: NDArray[np.int64]
+    status: NDArray[np.int8]
+    download: NDArray[np.int64]
+    seconds: Floats
+    lied: NDArray[np.bool_]
+    reports: Reports
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+    @property
+    def reported(self) -> NDArray[np.bool_]:
+        """From whom a report came, [C]."""
+        return np.asarray(self.status != DROPPED)
+
+    def of_status(self, status: int) -> Reports:
+        """The reports of those with a status."""
+        return self.reports.take(self.status[self.reported] == status)
+
+    @property
+    def late(self) -> list[tuple[Report, float]]:
+        """Reports that came too late, with their virtual seconds."""
+        return list(zip(self.of_status(LATE), self.seconds[self.status == LATE].tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -75,13 +95,13 @@ class Judged:
     """A round as the server sees it at its end, at virtual second `now` (None: no virtual clock)."""
 
     chosen: Chosen
-    fates: list[Fate]
-    counted: list[Report]  # this round's, in ascending order of clients
+    fates: Fates
+    counted: Reports  # this round's, in ascending order of clients
     arrived: list[Pending]  # of earlier rounds, by round and client
     now: float | None
 
     def count(self, *statuses: str) -> int:
-        return sum(fate.status in statuses for fate in self.fates)
+        return int(np.isin(self.fates.status, [NUMBER_OF[name] for name in statuses]).sum())
 
 
 class World:
@@ -118,46 +138,44 @@ class World:
 
     def judge(self, chosen: Chosen, reports: Sequence[Report]) -> Judged:
         """From the reports of those who did not drop out, what the server sees and what it makes of it."""
-        config, t = self.config, chosen.round
-        received = {report.client: self._told(t, report) for report in reports}
+        received = self._told(chosen.round, Reports.of(reports))
         arrivals = self._arrivals(chosen, received)
-        useless = [n not in received or unusable(received[n]) != "" for n in chosen.clients.tolist()]
+        useless = np.ones(len(chosen.clients), dtype=np.bool_)
+        faults = np.where(received.status != OK, received.status, np.where(received.finite(), OK, NAN))
+        useless[~chosen.dropped] = faults != OK
         waited = np.where(useless, np.inf, arrivals)  # the server goes on waiting for another
-        in_time, lasted = close_round(waited, chosen.wanted, config.participation.deadline)
-        status = self._statuses(chosen, received, in_time)
-        fates = [
-            Fate(
-                client=int(n),
-                status=status[int(n)],
-                report=received.get(int(n)),
-                download=int(chosen.downloads[i]),
-                seconds=float(arrivals[i]) if self.fleet and math.isfinite(arrivals[i]) else None,
-                lied=bool(self._liars[n]) and int(n) in received,
-            )
-            for i, n in enumerate(chosen.clients)
-        ]
+        in_time, lasted = close_round(waited, chosen.wanted, self.config.participation.deadline)
+        status = np.full(len(chosen.clients), DROPPED, dtype=np.int8)
+        status[~chosen.dropped] = np.where(faults != OK, faults, np.where(in_time[~chosen.dropped], OK, LATE))
+        fates = Fates(
+            client=chosen.clients,
+            status=self._without_outliers(received, status),
+            download=chosen.downloads,
+            seconds=np.where(np.isfinite(arrivals), arrivals, np.nan) if self.fleet else np.full(len(arrivals), np.nan),
+            lied=self._liars[chosen.clients] & ~chosen.dropped,
+            reports=received,
+        )
         end = chosen.start + lasted
         arrived = [late for late in self.pending if late.arrival <= end]
-        counted = [received[fate.client] for fate in fates if fate.status == "ok"]
-        judged = Judged(chosen, fates, counted, arrived, end if self.fleet else None)
+        judged = Judged(chosen, fates, fates.of_status(OK), arrived, end if self.fleet else None)
         self._refuse(judged)
         return judged
 
     def end(self, judged: Judged, step: Step) -> None:
         """Move on to the next round."""
-        self._move(judged.chosen, judged.fates, judged.now, step, len(judged.counted))
+        late = judged.fates.late if self.config.participation.late == "keep" else ()
+        self._move(judged.chosen, late, judged.now, step, len(judged.counted))
 
-    def _move(self, chosen: Chosen, fates: Sequence[Fate], now: float | None, step: Step, reports: int) -> None:
+    def _move(
+        self, chosen: Chosen, late: Sequence[tuple[Report, float]], now: float | None, step: Step, reports: int
+    ) -> None:
         self.wire.add(step, reports)
         if now is None:
             return
         self.now = now
-        self.pending = [late for late in self.pending if late.arrival > self.now]
+        self.pending = [each for each in self.pending if each.arrival > self.now]
         if self.config.participation.late == "keep":
-            for fate in fates:
-                if fate.status == "late":
-                    assert fate.report is not None and fate.seconds is not None
-                    self.pending.append(Pending(chosen.round, chosen.start + fate.seconds, fate.report))
+            self.pending += [Pending(chosen.round, chosen.start + seconds, report) for report, seconds in late]
 
     def recall(
         self, active: NDArray[np.bool_], now: float | None, late: Sequence[tuple[Report, float]], step: Step,
@@ -166,54 +184,49 @@ class World:
         """Go through a round that was done before: a [N, L] of it, the time at its end, its late reports with their
         virtual seconds, its step and of how many reports that was made."""
         chosen = self.begin(step.round, active)
-        fates = [Fate(report.client, "late", report, 0, seconds, False) for report, seconds in late]
-        self._move(chosen, fates, now, step, reports)
+        self._move(chosen, late, now, step, reports)
 
-    def _told(self, round: int, report: Report) -> Report:
-        if self._liars[report.client] and report.status == "ok":
-            return lie(self.config.faults, self.config.seed, round, report)
-        return report
+    def _told(self, round: int, reports: Reports) -> Reports:
+        """What the server receives: of liars, their lies."""
+        lying = self._liars[reports.client] & (reports.status == OK)
+        if not lying.any():
+            return reports
+        lies = [lie(self.config.faults, self.config.seed, round, report) for report in reports.take(lying)]
+        return Reports.joined([reports.take(~lying), Reports.of(lies)]).in_order()
 
-    def _arrivals(self, chosen: Chosen, received: Mapping[int, Report]) -> Floats:
+    def _arrivals(self, chosen: Chosen, received: Reports) -> Floats:
         """Virtual seconds of each of the chosen [C], infinity for those who drop out; 0 without a virtual clock."""
         arrivals = np.where(chosen.dropped, np.inf, 0.0)
         who = chosen.clients[~chosen.dropped]
+        assert np.array_equal(who, received.client), "one report of everybody who did not drop out"
         if self.fleet is not None and len(who):
-            reports = [received[int(n)] for n in who]
             arrivals[~chosen.dropped] = self.fleet.seconds(
                 chosen.round,
                 who,
                 chosen.downloads[~chosen.dropped].astype(np.float64),
-                np.array([report.flops for report in reports]),
-                np.array([report.backward_flops for report in reports]),
-                np.array([report.upload for report in reports], dtype=np.float64),
-                np.array([report.bus for report in reports], dtype=np.float64),
+                received.flops,
+                received.backward_flops,
+                received.upload.astype(np.float64),
+                received.bus.astype(np.float64),
             )
         return arrivals
 
-    def _statuses(
-        self, chosen: Chosen, received: Mapping[int, Report], in_time: NDArray[np.bool_]
-    ) -> dict[int, str]:
-        """Status of each of the chosen."""
-        status = {}
-        for n, gone, on_time in zip(chosen.clients.tolist(), chosen.dropped, in_time, strict=True):
-            if gone:
-                status[n] = "dropped"
-            else:
-                status[n] = unusable(received[n]) or ("ok" if on_time else "late")
+    def _without_outliers(self, received: Reports, status: NDArray[np.int8]) -> NDArray[np.int8]:
+        """The statuses [C], of those who lie too far out another."""
         if self.config.faults.outlier > 0:
-            judges = [received[n].scalars for n, what in status.items() if what == "ok"]
-            judged = [n for n, what in status.items() if what in ("ok", "late")]
-            vectors = [received[n].scalars for n in judged]
+            came = np.flatnonzero(status != DROPPED)
+            judged = [i for i in range(len(received)) if status[came[i]] in (OK, LATE)]
+            vectors = [received[i].scalars for i in judged]
+            judges = [vector for i, vector in zip(judged, vectors, strict=True) if status[came[i]] == OK]
             limit, comparable = self.config.faults.outlier, self.config.zo.shared
-            for n, out in zip(judged, outliers(limit, judges, vectors, comparable), strict=True):
-                status[n] = "outlier" if out else status[n]
+            out = np.array(outliers(limit, judges, vectors, comparable), dtype=np.bool_)
+            status[came[judged][out]] = OUTLIER
         return status
 
     def _refuse(self, judged: Judged) -> None:
         """Stop where it is not some clients' fault: divergence, or too few who can be counted."""
         t, faults = judged.chosen.round, self.config.faults
-        reported = sum(fate.report is not None for fate in judged.fates)
+        reported = len(judged.fates.reports)
         strange, remain = judged.count("nan"), judged.count("ok", "late")
         if strange > reported / 2:
             who = "every client" if strange == reported else f"{strange} of {reported} clients"
@@ -222,15 +235,8 @@ class World:
                 f"{t} good rounds. Lower step.lr or zo.mu"
             )
         if remain < min(reported, faults.min_clients):
-            statuses = sorted({fate.status for fate in judged.fates} - {"ok", "late", "dropped"})
+            statuses = sorted({STATUSES[i] for i in judged.fates.status.tolist()} - {"ok", "late", "dropped"})
             raise ConfigError(
                 f"round {t}: {reported - remain} of {reported} reports were left out ({', '.join(statuses)}), and "
                 f"{remain} remain; faults.min_clients is {faults.min_clients}. The ledger keeps the {t} good rounds"
             )
-
-
-def unusable(report: Report) -> str:
-    """Why a report is of no use by itself; empty: it is."""
-    if report.status != "ok":
-        return report.status
-    return "" if is_finite(report) else "nan"
