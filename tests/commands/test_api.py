@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import zorba_ray
+from zorba_ray.commands import api
 from zorba_ray.commands.api import arguments
 from zorba_ray.commands.reference import page
 from zorba_ray.config.errors import ConfigError
@@ -98,6 +100,14 @@ def test_keys_mean_what_they_mean_on_the_command_line() -> None:
 def test_an_allocation_without_a_run() -> None:
     plan = zorba_ray.allocate(clients={"count": 4}, allocation={"plan": "one_each"})
     assert plan.matrix.sum(axis=1).tolist() == [1, 1, 1, 1]
+
+
+def test_every_door_to_a_folder_asks_before_its_code_runs() -> None:
+    """What they do with the answer: `tests/runs/test_folder.py`."""
+    doors = {name: inspect.signature(getattr(api, name)).parameters for name in api.__all__}
+    handed = {name for name, takes in doors.items() if {"run", "resume"} & takes.keys()}
+    assert handed == {"run", "study", "open_run", "replay", "verify", "audit", "diff", "evaluate"}
+    assert all(doors[name]["trust_code"].default is False for name in handed)
 
 
 def test_the_reference_is_up_to_date() -> None:

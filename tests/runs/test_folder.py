@@ -8,12 +8,14 @@ import json
 import shutil
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from runs.toy_runs import ESTIMATED, Toy, config_of, open_run, outcome, run
 
+import zorba_ray
 from zorba_ray.commands.replay import main as replay_command
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
@@ -189,12 +191,21 @@ def test_a_users_method_is_kept_bound_and_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"method_file=.*mine\.py; look at it, then say --trust-code") as caught:
         resumed_config(place)
     one_line(caught)
-    for ask in (read_run, Result, lambda folder: check_same(config_of(), folder)):
+    doors: list[Callable[[Path], object]] = [
+        read_run, Result, lambda folder: check_same(config_of(), folder), zorba_ray.open_run, zorba_ray.replay,
+        zorba_ray.verify, zorba_ray.evaluate, lambda folder: zorba_ray.audit(folder, 0, 0),
+        lambda folder: zorba_ray.diff(folder, folder), lambda folder: zorba_ray.run(resume=folder, backend="local"),
+    ]  # fmt: skip
+    for ask in doors:
         with pytest.raises(ConfigError, match="look at it, then say --trust-code"):
             ask(place)
     assert replay_command([str(place), "--verify"]) == 2 and not (tmp_path / "ran").exists(), "nothing of it has run"
     assert replay_command([str(place), "--verify", "--trust-code"]) in (0, 1) and (tmp_path / "ran").exists()
     assert resumed_config(place, trusted=True).method_file == str(own)
+    registry._read.clear()
+    opened = zorba_ray.open_run(place, trust_code=True)
+    registry._read.clear()
+    assert len(zorba_ray.verify(opened).checks) == len(zorba_ray.verify(place, trust_code=True).checks) > 1
     own.write_text("# not as zorba\n")
     with pytest.raises(ConfigError, match=r"mine\.py is not the one that the run was begun with"):
         resumed_config(place, trusted=True)

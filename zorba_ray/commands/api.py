@@ -116,43 +116,55 @@ def replay(
     rounds: Rounds = None,
     export: str | Path | None = None,
     client: int | None = None,
+    trust_code: bool = False,
 ) -> Replayed:
     """The model of a run after `rounds` rounds (all of them, or `"best"`: after the best evaluated one), bit for bit,
     checked against the run's summary. `export`: a new folder that `transformers` opens with `from_pretrained`.
-    `client`: as this one has it then, with the rounds that it has downloaded."""
+    `client`: as this one has it then, with the rounds that it has downloaded. `trust_code`, here and below: code that
+    the folder's config names may run (a `Result` says so itself)."""
     from zorba_ray.commands.replay import replayed
 
-    return replayed(folder_of(run), rounds, Path(export) if export is not None else None, client=client)[0]
+    folder = trusted_folder(run, trust_code)
+    return replayed(folder, rounds, Path(export) if export is not None else None, client=client)[0]
 
 
-def verify(run: str | Path | Result) -> Verified:
+def verify(run: str | Path | Result, trust_code: bool = False) -> Verified:
     """Walk through a run's folder: seals, tensors, records, every round made again from its recorded scalars, totals.
     Nothing is trained or loaded."""
     from zorba_ray.runs.verify import verify
 
-    return verify(folder_of(run))
+    return verify(trusted_folder(run, trust_code))
 
 
-def audit(run: str | Path | Result, client: int, round: int) -> Audit:
+def audit(run: str | Path | Result, client: int, round: int, trust_code: bool = False) -> Audit:
     """Let a client do its part of a round again, and compare with what was recorded of it, to the bit."""
     from zorba_ray.runs.audit import audit
 
-    return audit(folder_of(run), client, round)
+    return audit(trusted_folder(run, trust_code), client, round)
 
 
-def diff(run: str | Path | Result, other: str | Path | Result) -> Difference:
+def diff(run: str | Path | Result, other: str | Path | Result, trust_code: bool = False) -> Difference:
     """Where two runs part: round, block, direction, coefficient, and what was recorded that may be why."""
     from zorba_ray.runs.difference import difference
 
-    return difference(folder_of(run), folder_of(other))
+    return difference(trusted_folder(run, trust_code), trusted_folder(other, trust_code))
 
 
-def evaluate(run: str | Path | Result, rounds: Rounds = None, **keys: Any) -> Evaluation:
+def evaluate(run: str | Path | Result, rounds: Rounds = None, trust_code: bool = False, **keys: Any) -> Evaluation:
     """The model of a run after `rounds` rounds on its own test data, or on what `keys` say (`task`, `evaluation`):
     `evaluate(run, task={"name": "files", "train": "a.tsv", "test": "b.tsv"})`."""
     from zorba_ray.runs.evaluate import evaluate
 
-    return evaluate(folder_of(run), rounds, arguments(keys))
+    return evaluate(trusted_folder(run, trust_code), rounds, arguments(keys))
+
+
+def trusted_folder(run: str | Path | Result, trust_code: bool) -> Path:
+    """The folder of a run, once code that its config names is known to be wanted: as the command asks for it."""
+    from zorba_ray.runs.trust import refuse_untrusted
+
+    folder = folder_of(run)
+    refuse_untrusted(folder, trust_code or (not isinstance(run, str | Path) and run.trusted))
+    return folder
 
 
 def folder_of(run: str | Path | Result) -> Path:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.ledger.tensors import FOLDER, TensorFile, held_as, remove_tensors, write_tensors
+from zorba_ray.ledger.tensors import FOLDER, TensorFile, file_name, held_as, remove_tensors, write_tensors
 from zorba_ray.messages import BlockInfo, CombinedStep, Header, PrivateStep, SharedStep, Step, TensorStep
 
 FORMAT = 1
@@ -266,6 +266,8 @@ def _entry_from_json(body: dict[str, Any], blocks: int, folder: Path) -> Entry:
 
 def _step_from_json(body: dict[str, Any], blocks: int, folder: Path) -> Step:
     if "tensors" in body:
+        if body["tensors"] != file_name(body["round"]):
+            raise LedgerError(f"round {body['round']} names {body['tensors']!r}, which is no file of its tensors")
         held = TensorFile(folder / FOLDER / body["tensors"], body["sha256"])
         return TensorStep(
             body["round"], body["lr"], tuple(body["blocks"]), held, body["whole"], body["residual"]

@@ -27,4 +27,6 @@ def refuse_method_file(folder: Path, trusted: bool) -> None:
 
 
 def names_code(path: Path, code: str) -> ConfigError:
-    return ConfigError(f"{path} names code that would run here, {code}; look at it, then say --trust-code")
+    return ConfigError(
+        f"{path} names code that would run here, {code}; look at it, then say --trust-code (in Python trust_code=True)"
+    )
