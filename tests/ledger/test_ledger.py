@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,12 @@ from zorba_ray.ledger import (
     Entry,
     LedgerError,
     LedgerWriter,
-    apply_step,
     ledger_sha256,
     read_ledger,
     replay,
     truncate_ledger,
 )
-from zorba_ray.messages import BlockInfo, Header, PrivateStep, SharedStep
+from zorba_ray.messages import BlockInfo, Header, PrivateStep, SharedStep, Step, TensorStep, no_step
 from zorba_ray.noise import Direction, sample
 
 BLOCKS = (BlockInfo("a", 1, 100), BlockInfo("b", 2, 33), BlockInfo("c", 3, 8))
@@ -116,6 +116,16 @@ def test_entries_cannot_be_reordered_or_dropped(tmp_path: Path):
         read_ledger(path)
 
 
+def test_an_entry_names_no_file_but_its_own(tmp_path: Path):
+    """A ledger from somebody else may be sealed as well as any."""
+    writer = LedgerWriter(tmp_path / "ledger.jsonl", HEADER)
+    body = {"round": 0, "lr": 1.0, "loss": 1.0, "sha256": "", "blocks": [True] * 3, "whole": False, "residual": None}
+    writer._write({**body, "tensors": "../../private.safetensors"})
+    writer.close()
+    with pytest.raises(LedgerError, match="is no file of its tensors"):
+        read_ledger(writer.path)
+
+
 def test_another_runs_ledger_is_not_continued(tmp_path: Path):
     path = tmp_path / "ledger.jsonl"
     write(path, [shared(0)])
@@ -132,15 +142,18 @@ def test_truncation_keeps_a_prefix(tmp_path: Path):
     assert ledger_sha256(tmp_path / "five") == ledger_sha256(tmp_path / "two")
 
 
-def test_replay_in_parts_equals_replay_at_once():
+def test_replay_in_parts_equals_replay_at_once(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     base = [torch.randn(block.size) for block in HEADER.blocks]
-    steps = [(shared(t) if t % 2 else private(t)).step for t in range(6)]
+    steps: list[Step] = [(shared(t) if t % 2 else private(t)).step for t in range(6)]
+    steps[3] = TensorStep(3, 1.0, (False, True, False), {1: np.ones(HEADER.blocks[1].size, dtype=np.float32)})
+    steps[4] = no_step(4, 0.1, 3)
     at_once = [vector.clone() for vector in base]
+    monkeypatch.setattr(import_module("zorba_ray.ledger.replay"), "AT_ONCE", 2)
     replay(at_once, HEADER, steps)
     in_parts = [vector.clone() for vector in base]
-    replay(in_parts, HEADER, steps[:2])
-    replay(in_parts, HEADER, steps[2:])
+    for step in steps:
+        replay(in_parts, HEADER, [step])
     assert all(torch.equal(a, b) for a, b in zip(at_once, in_parts, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(at_once, base, strict=True))
 
@@ -150,7 +163,7 @@ def test_a_step_moves_only_the_blocks_it_has_coefficients_for():
     coefficients = np.zeros((3, 2), dtype=np.float32)
     coefficients[1] = [0.5, -0.25]
     moved = [vector.clone() for vector in base]
-    apply_step(moved, HEADER, SharedStep(0, 1e-2, coefficients))
+    replay(moved, HEADER, [SharedStep(0, 1e-2, coefficients)])
     assert torch.equal(moved[0], base[0])
     assert not torch.equal(moved[1], base[1])
     assert torch.equal(moved[2], base[2])
@@ -171,7 +184,6 @@ def test_a_private_step_is_the_weighted_mean_over_a_blocks_clients():
                 z = sample(direction, block.noise_id, block.size, "gaussian")
                 share = step.weights[i] / step.weights[members].sum()
                 expected -= step.lr / 2 * share * float(step.scalars[i, p]) * z
-        apply_step(
-            [vector if c == column else torch.zeros(b.size) for c, b in enumerate(HEADER.blocks)], HEADER, step
-        )
+        vectors = [vector if c == column else torch.zeros(b.size) for c, b in enumerate(HEADER.blocks)]
+        replay(vectors, HEADER, [step])
         np.testing.assert_allclose(vector.numpy(), expected, atol=1e-8)

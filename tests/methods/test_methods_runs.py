@@ -11,7 +11,7 @@ import torch
 from methods.zeroth_runs import config_of, host_of, ledger_of, run
 
 from zorba_ray.engine.plain import plain_loss
-from zorba_ray.ledger import apply_step, read_ledger, replay
+from zorba_ray.ledger import read_ledger, replay
 from zorba_ray.messages import SharedStep
 from zorba_ray.methods import METHODS
 from zorba_ray.methods.fedkseed import History, draws
@@ -158,13 +158,13 @@ def test_fedkseeds_accumulators_are_the_model(tmp_path: Path) -> None:
         G[:, entry.step.pool] += entry.step.coefficients
     whole = SharedStep(0, config.step.lr, G.astype(np.float32), per=1, pool=np.arange(8, dtype=np.int32))
     from_start = [vector.clone() for vector in start]
-    apply_step(from_start, ledger.header, whole)
+    replay(from_start, ledger.header, [whole])
     for moved, summed, first in zip(vectors, from_start, start, strict=True):
         assert torch.linalg.norm(moved - summed) < 1e-5 * torch.linalg.norm(moved - first)
     last = ledger.entries[-1].step
     before = [vector.clone() for vector in start]
     replay(before, ledger.header, (entry.step for entry in ledger.entries[:-1]))
-    apply_step(before, ledger.header, last)
+    replay(before, ledger.header, [last])
     assert all(torch.equal(a, b) for a, b in zip(before, vectors, strict=True))
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from zorba_ray.ledger import apply_step
+from zorba_ray.ledger import replay
 from zorba_ray.messages import BlockInfo, Header, Report, RoundPlan, Step
 from zorba_ray.methods import METHODS, ZeroOrder
 from zorba_ray.noise import Direction, combine_reference, sample
@@ -91,5 +91,5 @@ def run_round(plan: RoundPlan, theta: Theta, active: np.ndarray, weights: np.nda
 
 def applied(theta: Theta, step: Step) -> Theta:
     vectors = [torch.from_numpy(vector.copy()) for vector in theta]
-    apply_step(vectors, HEADER, step)
+    replay(vectors, HEADER, [step])
     return [vector.numpy() for vector in vectors]

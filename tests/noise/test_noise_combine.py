@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zorba_ray.noise import Direction, combine, combine_reference, sample
+from zorba_ray.noise import Direction, Terms, combine, combine_in_turn, combine_reference, sample
 from zorba_ray.noise import cpu as cpu_kernel
 
 KINDS = ["gaussian", "rademacher"]
@@ -89,6 +89,28 @@ def test_the_number_of_threads_changes_nothing(kind, dtype, threads):
         combine(out, base, terms, 3, kind, offset)
         results.append(bits(out))
     assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@settings(max_examples=40)
+@given(
+    size=st.integers(0, 3 * cpu_kernel.WINDOW),
+    counts=st.lists(st.integers(0, 3), max_size=12),
+    kind=st.sampled_from(KINDS),
+    count=st.integers(1, 3),
+)
+def test_many_moves_in_turn_are_those_one_after_the_other(size, counts, kind, count, threads):
+    moves = [columns(terms_of(terms, seed)) for seed, terms in enumerate(counts)]
+    one, together = base_of(size), base_of(size)
+    for terms in moves:
+        combine(one, one, list(terms), 5, kind)
+    threads(count)
+    combine_in_turn(together, moves, 5, kind)
+    assert torch.equal(bits(one), bits(together))
+
+
+def columns(terms):
+    names = [[getattr(d, name) for d, _ in terms] for name in ("round", "direction", "step", "client")]
+    return Terms(2**63 + 5, *np.array(names, np.int64).reshape(4, -1), np.array([c for _, c in terms], np.float32))
 
 
 @pytest.mark.parametrize(("size", "threads_asked", "shares"), [(10**6, 1, 1), (10**6, 4, 4), (70_000, 4, 1), (0, 4, 1)])

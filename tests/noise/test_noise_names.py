@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.noise import Direction, Domain, generator, sample
-from zorba_ray.noise.identity import CALL_BITS, WIDTHS, pack
+from zorba_ray.noise.identity import CALL_BITS, WIDTHS, Terms, pack, pack_terms
 from zorba_ray.noise.layout import LANES, check_range, place, values_per_call
 
 FIELDS = {"seed": 64, "round": 24, "direction": 16, "step": 12, "client": 24, "block": 16}
+COLUMNS = ("round", "direction", "step", "client")
 identities = st.fixed_dictionaries(
     {
         name: st.one_of(st.integers(0, 3), st.integers(0, 2**bits - 1), st.just(2**bits - 1))
@@ -48,12 +49,29 @@ def test_the_counter_gives_the_name_back(identity):
     assert found == identity
 
 
+@given(st.lists(identities, max_size=4))
+def test_names_by_columns_are_packed_as_one_by_one(many):
+    block, seed = (many[0]["block"], many[0]["seed"]) if many else (0, 0)
+    listed = [(Direction(seed, *(each[name] for name in COLUMNS)), 0.5) for each in many]
+    columns = by_columns(seed, many)
+    assert list(columns) == listed and len(columns) == len(listed)
+    for one, other in zip(pack_terms(columns, block), pack_terms(listed, block), strict=True):
+        assert one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def by_columns(seed, many):
+    names = (np.array([each[name] for each in many], np.int64) for name in COLUMNS)
+    return Terms(seed, *names, np.full(len(many), 0.5, np.float32))
+
+
 @pytest.mark.parametrize("name", [*FIELDS])
 @pytest.mark.parametrize("beyond", [False, True])
 def test_a_field_that_does_not_fit_is_refused(name, beyond):
     identity = dict.fromkeys(FIELDS, 0) | {name: 2 ** FIELDS[name] if beyond else -1}
     with pytest.raises(ValueError, match=rf"{name} = -?\d+ does not fit its {FIELDS[name]} bits"):
         packed(identity)
+    with pytest.raises(ValueError, match=rf"{name} = -?\d+ does not fit its {FIELDS[name]} bits"):
+        pack_terms(by_columns(identity["seed"], [identity]), identity["block"])
 
 
 def test_the_documented_widths_fill_the_counter():

@@ -136,13 +136,13 @@ def test_in_one_process_too_a_resumed_run_begins_at_a_snapshot(
     torn = folder / "snapshots" / ".round-00000008.safetensors.tmp"
     torn.write_bytes(b"half of one")
     applied: list[int] = []
-    apply = host.apply_step
+    replay = host.replay
 
-    def noted(vectors: Any, header: Any, step: Any) -> None:
-        applied.append(step.round)
-        apply(vectors, header, step)
+    def noted(vectors: Any, header: Any, steps: Any) -> None:
+        applied.extend(step.round for step in steps)
+        replay(vectors, header, steps)
 
-    monkeypatch.setattr(host, "apply_step", noted)
+    monkeypatch.setattr(host, "replay", noted)
     again = begin(config, folder, True, Here())
     assert applied == [6] and not torn.exists()
     while again.advance():

@@ -13,14 +13,13 @@ from zorba_ray.ledger.file import (
     read_ledger,
     truncate_ledger,
 )
-from zorba_ray.ledger.replay import apply_step, replay
+from zorba_ray.ledger.replay import replay
 
 __all__ = [
     "Entry",
     "Ledger",
     "LedgerError",
     "LedgerWriter",
-    "apply_step",
     "count_rounds",
     "entry_text",
     "has_header",

@@ -5,22 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from zorba_ray.messages import Header, Step, TensorStep
-from zorba_ray.noise import combine
+from zorba_ray.messages import CombinedStep, Header, PrivateStep, SharedStep, Step, TensorStep
+from zorba_ray.noise import combine_in_turn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def apply_step(vectors: Sequence[Tensor], header: Header, step: Step) -> None:
-    """Move every block's flat vector by one step, in place: the only place where weights ever change."""
-    if isinstance(step, TensorStep):
-        put(vectors, step)
-        return
+AT_ONCE = 200  # steps for which a block's directions are in memory together
+
+
+def replay(vectors: Sequence[Tensor], header: Header, steps: Iterable[Step]) -> None:
+    """Move every block's flat vector by the steps, in their order and in place: the only place where weights ever
+    change. A block goes through many steps in one pass; the bits are those of one step after the other."""
+    waiting: list[SharedStep | PrivateStep | CombinedStep] = []
+    for step in steps:
+        if isinstance(step, TensorStep) or len(waiting) == AT_ONCE:
+            move(vectors, header, waiting)
+            waiting = []
+        if isinstance(step, TensorStep):
+            put(vectors, step)
+        else:
+            waiting.append(step)
+    move(vectors, header, waiting)
+
+
+def move(
+    vectors: Sequence[Tensor], header: Header, steps: Sequence[SharedStep | PrivateStep | CombinedStep]
+) -> None:
+    """Along directions."""
     for column, (vector, block) in enumerate(zip(vectors, header.blocks, strict=True)):
-        terms = step.terms(header.seed, column)
-        if terms:
-            combine(vector, vector, terms, block.noise_id, header.noise)
+        moves = [step.terms(header.seed, column) for step in steps]
+        combine_in_turn(vector, moves, block.noise_id, header.noise)
 
 
 def put(vectors: Sequence[Tensor], step: TensorStep) -> None:
@@ -34,8 +50,3 @@ def put(vectors: Sequence[Tensor], step: TensorStep) -> None:
         else:
             vectors[column].add_(given)
 
-
-def replay(vectors: Sequence[Tensor], header: Header, steps: Iterable[Step]) -> None:
-    """Bring base vectors to the state after the given steps, in order."""
-    for step in steps:
-        apply_step(vectors, header, step)

@@ -8,13 +8,13 @@ one scalar per (client, direction) and who had which block.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zorba_ray.noise import Direction, Term
+from zorba_ray.noise import Terms, chained
 
 Vectors = Mapping[int, NDArray[np.float32]]  # by block (column of the allocation)
 
@@ -52,19 +52,15 @@ class SharedStep:
         """Which blocks it changes, [L]."""
         return np.asarray(self.coefficients.any(axis=1))
 
-    def direction(self, seed: int, column: int) -> Direction:
-        if self.pool is not None:
-            return Direction(seed=seed, round=0, direction=int(self.pool[column]))
-        step, p = divmod(column, self.per)
-        return Direction(seed=seed, round=self.origin, direction=p, step=self.first + step)
-
-    def terms(self, seed: int, block: int) -> list[Term]:
+    def terms(self, seed: int, block: int) -> Terms:
         """The directions and multipliers that block (a column of the allocation) moves along; zeros move nothing."""
-        row = self.coefficients[block]
-        scale = -(self.lr / self.per)
-        return [
-            (self.direction(seed, int(j)), float(np.float32(scale * float(row[j])))) for j in np.flatnonzero(row)
-        ]
+        columns = np.flatnonzero(self.coefficients[block])
+        shared = np.zeros(len(columns), np.int64)
+        c = (-(self.lr / self.per) * self.coefficients[block, columns].astype(np.float64)).astype(np.float32)
+        if self.pool is not None:
+            return Terms(seed, shared, self.pool[columns].astype(np.int64), shared, shared, c)
+        step, p = np.divmod(columns, self.per)
+        return Terms(seed, shared + self.origin, p, self.first + step, shared, c)
 
 
 @dataclass(frozen=True)
@@ -92,20 +88,14 @@ class PrivateStep:
         """Which blocks it changes, [L]."""
         return np.asarray(self.active[self.scalars.any(axis=1)].any(axis=0))
 
-    def terms(self, seed: int, block: int) -> list[Term]:
+    def terms(self, seed: int, block: int) -> Terms:
         members = np.flatnonzero(self.active[:, block])
-        total = float(sum(self.weights[members].tolist()))
-        scale = -(self.lr / self.per)
-        terms = []
-        for i in members:
-            share = scale * (float(self.weights[i]) / total)
-            for j in np.flatnonzero(self.scalars[i]):
-                step, p = divmod(int(j), self.per)
-                direction = Direction(
-                    seed=seed, round=self.origin, direction=p, step=self.first + step, client=int(self.clients[i]) + 1
-                )
-                terms.append((direction, float(np.float32(share * float(self.scalars[i, j])))))
-        return terms
+        weights, scalars = self.weights[members], self.scalars[members]
+        shares = -(self.lr / self.per) * (weights / float(sum(weights.tolist())))
+        i, columns = np.nonzero(scalars)
+        step, p = np.divmod(columns, self.per)
+        c = (shares[i] * scalars[i, columns].astype(np.float64)).astype(np.float32)
+        return Terms(seed, np.full(len(c), self.origin), p, self.first + step, self.clients[members][i] + 1, c)
 
 
 def set_defaults(step: SharedStep | PrivateStep, columns: int) -> None:
@@ -135,13 +125,15 @@ class CombinedStep:
         moved = [part.moved() & (share > 0) for part, share in zip(self.parts, self.shares, strict=True)]
         return np.asarray(np.any(moved, axis=0)) if moved else np.zeros(self.shares.shape[1], dtype=np.bool_)
 
-    def terms(self, seed: int, block: int) -> list[Term]:
-        return [
-            (direction, float(np.float32(float(share) * coefficient)))
-            for part, share in zip(self.parts, self.shares[:, block], strict=True)
-            if share > 0
-            for direction, coefficient in part.terms(seed, block)
+    def terms(self, seed: int, block: int) -> Terms:
+        """Those of its parts, one after the other."""
+        shares = self.shares[:, block].tolist()
+        parts = [
+            replace(terms, coefficients=(share * terms.coefficients.astype(np.float64)).astype(np.float32))
+            for part, share in zip(self.parts, shares, strict=True) if share > 0
+            for terms in [part.terms(seed, block)]
         ]
+        return chained([Terms.none(seed), *parts])
 
 
 def no_step(round: int, lr: float, blocks: int) -> CombinedStep:

@@ -4,9 +4,12 @@
 reference (`sample`, `combine_reference`) says what the fast kernels (Numba on CPU, Triton on CUDA) must compute.
 """
 
-from zorba_ray.noise.combine import combine
-from zorba_ray.noise.identity import Direction, Domain, Kind, Term
+from zorba_ray.noise.combine import combine, combine_in_turn
+from zorba_ray.noise.identity import Direction, Domain, Kind, Term, Terms, chained
 from zorba_ray.noise.reference import combine_reference, sample
 from zorba_ray.noise.streams import generator
 
-__all__ = ["Direction", "Domain", "Kind", "Term", "combine", "combine_reference", "generator", "sample"]
+__all__ = [
+    "Direction", "Domain", "Kind", "Term", "Terms", "chained", "combine", "combine_in_turn", "combine_reference",
+    "generator", "sample",
+]  # fmt: skip

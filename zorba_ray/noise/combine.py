@@ -1,11 +1,11 @@
-"""The one operation on weights: out = base + Σ_p c_p z_p, on the device where the vectors are."""
+"""The one operation on weights: out = base + Σ_p c_p z_p, on the device where the vectors are; and many in a row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from zorba_ray.noise.identity import Kind, Term, pack_terms
+from zorba_ray.noise.identity import Kind, Term, Terms, chained, pack_terms
 from zorba_ray.noise.layout import check_range
 
 if TYPE_CHECKING:
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from zorba_ray.noise.cpu import Format
 
 
-def combine(out: Tensor, base: Tensor, terms: Sequence[Term], block: int, kind: Kind, offset: int = 0) -> None:
+def combine(
+    out: Tensor, base: Tensor, terms: Sequence[Term] | Terms, block: int, kind: Kind, offset: int = 0
+) -> None:
     """out = base + Σ_p c_p z_p for values offset … offset + n of a block; flat contiguous [n], out may be base itself.
 
     The base is float32, out float32, bfloat16 or float16 (rounded once, to nearest even). The arithmetic is fixed:
@@ -47,3 +49,22 @@ def combine(out: Tensor, base: Tensor, terms: Sequence[Term], block: int, kind: 
             target = target.view(torch.uint16)
         source = base.detach().numpy()
         combine_cpu(target.numpy(), form, source, names, coefficients, kind, offset, torch.get_num_threads())
+
+
+def combine_in_turn(vector: Tensor, moves: Sequence[Terms], block: int, kind: Kind) -> None:
+    """vector = combine(vector, …) for each of the moves in their order: the same bits, and on a CPU in one pass, in
+    which a window of the vector stays in first-level cache through all of them."""
+    moves = [terms for terms in moves if len(terms)]
+    if vector.device.type != "cpu" or len(moves) < 2:
+        for terms in moves:
+            combine(vector, vector, terms, block, kind)
+        return
+    import torch
+
+    from zorba_ray.noise.cpu import combine_cpu
+
+    assert vector.dtype == torch.float32 and vector.dim() == 1 and vector.is_contiguous()
+    check_range(kind, 0, vector.numel())
+    names, coefficients = pack_terms(chained(moves), block)
+    weights, counts = vector.detach().numpy(), [len(terms) for terms in moves]
+    combine_cpu(weights, "float32", weights, names, coefficients, kind, 0, torch.get_num_threads(), counts)

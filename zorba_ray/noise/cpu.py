@@ -1,4 +1,5 @@
-"""The CPU kernel, in Numba: base + Σ c z in one pass over memory, a window of 4,096 values at a time.
+"""The CPU kernel, in Numba: base + Σ c z, once or many times in a row, in one pass over memory, a window of 4,096
+values at a time.
 
 A window's sum lives in first-level cache: for each direction the Philox words of the window are made call by call, then
 turned into values c z and added. The loops are shaped so that LLVM makes vector code of them (constant trip counts,
@@ -11,7 +12,7 @@ No fast-math, hence no contraction to FMA: every product and every sum is rounde
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
@@ -32,10 +33,11 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Halves: TypeAlias = npt.NDArray[np.uint16]
 Bits: TypeAlias = npt.NDArray[np.uint32]
 Wide: TypeAlias = npt.NDArray[np.uint64]
+Ends: TypeAlias = npt.NDArray[np.int64]
 
 WINDOW = 4096  # values; whole groups of either kind
 GAUSSIAN_CALLS, RADEMACHER_CALLS = WINDOW // 8, WINDOW // 128
-SMALLEST_SHARE = 16 * WINDOW  # values; with fewer, another thread costs more than it brings
+SMALLEST_SHARE = 16 * WINDOW  # values, each counted once a move; with fewer, a thread costs more than it brings
 
 _M0, _M1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -104,6 +106,12 @@ def _add(total: Floats, addend: Floats) -> None:
 
 
 @_inner
+def _sum(out: Floats, a: Floats, b: Floats) -> None:
+    for i in range(out.size):
+        out[i] = a[i] + b[i]
+
+
+@_inner
 def _copy(out: Floats, total: Floats) -> None:
     for i in range(total.size):
         out[i] = total[i]
@@ -144,31 +152,37 @@ def _combine(
     names: Wide,
     keys: Wide,
     coefficients: Floats,
+    ends: Ends,
     levels: Bits,
     gaussian: bool,
 ) -> None:
-    """out (form 0) or half (form 1 bfloat16, 2 float16, as bits) = base + Σ c z, from value `offset` of the block."""
-    total, product = np.empty(WINDOW, np.float32), np.empty(WINDOW, np.float32)
+    """out (form 0) or half (form 1 bfloat16, 2 float16, as bits) = base + Σ c z, from value `offset` of the block, for
+    the terms up to the first of `ends`; then that + Σ c z for those up to the second, and so on."""
+    total, product, moved = np.empty(WINDOW, np.float32), np.empty(WINDOW, np.float32), np.empty(WINDOW, np.float32)
     words = np.empty((4, GAUSSIAN_CALLS), np.uint32)
     done = 0
     while done < base.size:
         window = (offset + done) // WINDOW
         low = offset + done - window * WINDOW
         count = min(WINDOW - low, base.size - done)
-        if coefficients.size == 0:
-            total[:] = _NEGATIVE_ZERO  # the one number that leaves every base as it is, zeros included
-        for p in range(coefficients.size):
-            target = total if p == 0 else product
-            if gaussian:
-                _words(words, GAUSSIAN_CALLS, window * GAUSSIAN_CALLS, names[p], keys[p])
-                _gaussian(target, words, levels, coefficients[p])
-            else:
-                _words(words, RADEMACHER_CALLS, window * RADEMACHER_CALLS, names[p], keys[p])
-                _rademacher(target, words, coefficients[p])
-            if p > 0:
-                _add(total, product)
-        wanted = total[low : low + count]
-        _add(wanted, base[done : done + count])
+        source, wanted = base[done : done + count], moved[low : low + count]
+        begin = 0
+        for end in ends:
+            if begin == end:
+                total[:] = _NEGATIVE_ZERO  # the one number that leaves every base as it is, zeros included
+            for p in range(begin, end):
+                target = total if p == begin else product
+                if gaussian:
+                    _words(words, GAUSSIAN_CALLS, window * GAUSSIAN_CALLS, names[p], keys[p])
+                    _gaussian(target, words, levels, coefficients[p])
+                else:
+                    _words(words, RADEMACHER_CALLS, window * RADEMACHER_CALLS, names[p], keys[p])
+                    _rademacher(target, words, coefficients[p])
+                if p > begin:
+                    _add(total, product)
+            _sum(wanted, source, total[low : low + count])
+            source = wanted
+            begin = end
         if form == 0:
             _copy(out[done : done + count], wanted)
         elif form == 1:
@@ -187,7 +201,9 @@ def _compile(function: F, signature: str) -> F:
         return njit(signature, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
 
 
-_kernel = _compile(_combine, "void(f4[::1], u2[::1], i8, f4[::1], i8, u8[:,::1], u8[:,:,::1], f4[::1], u4[::1], b1)")
+_kernel = _compile(
+    _combine, "void(f4[::1], u2[::1], i8, f4[::1], i8, u8[:,::1], u8[:,:,::1], f4[::1], i8[::1], u4[::1], b1)"
+)
 
 
 def combine_cpu(
@@ -199,12 +215,15 @@ def combine_cpu(
     kind: Kind,
     offset: int,
     threads: int,
+    counts: Sequence[int] = (),
 ) -> None:
     """Run the kernel over `base` [n], its windows dealt to at most `threads` threads in contiguous shares.
 
-    `terms` is `pack_terms`' [P, 5]; `out` is float32, or the uint16 bits of bfloat16 or float16. Threads never share a
-    value, so their number changes nothing.
+    `terms` is `pack_terms`' [P, 5]; `out` is float32, or the uint16 bits of bfloat16 or float16. `counts`: of moves in
+    turn, how many of the terms each has; empty: all are one move. Threads never share a value, so their number changes
+    nothing.
     """
+    ends = np.cumsum(counts or [len(coefficients)], dtype=np.int64)
     keys = round_keys(terms[:, :2])
     counters = np.ascontiguousarray(terms[:, 2:], np.uint64)
     levels = _level_bits()
@@ -214,10 +233,10 @@ def combine_cpu(
     def share(start: int, stop: int) -> None:
         _kernel(
             full[start:stop], half[start:stop], FORMATS.index(form), base[start:stop], offset + start,
-            counters, keys, coefficients, levels, kind == "gaussian",
+            counters, keys, coefficients, ends, levels, kind == "gaussian",
         )  # fmt: skip
 
-    bounds = _shares(offset, base.size, threads)
+    bounds = _shares(offset, base.size, threads, len(ends))
     if len(bounds) == 2:
         share(0, base.size)
         return
@@ -232,9 +251,9 @@ def _level_bits() -> Bits:
     return gaussian_levels().view(np.uint32).copy()  # the kernel's signature wants a writable array
 
 
-def _shares(offset: int, size: int, threads: int) -> list[int]:
+def _shares(offset: int, size: int, threads: int, moves: int = 1) -> list[int]:
     """The bounds of at most `threads` nearly equal shares of [0, size), cut where windows begin."""
-    count = max(1, min(threads, size // SMALLEST_SHARE))
+    count = max(1, min(threads, size * moves // SMALLEST_SHARE, size // WINDOW))
     cuts = [(offset + size * k // count) // WINDOW * WINDOW - offset for k in range(1, count)]
     return [0, *cuts, size]
 

@@ -7,6 +7,7 @@ accuracy of a slice of the test data. It never decides anything, so it does not 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from zorba_ray.engine.bus import bus_bytes
 from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.evaluate import Work, evaluate
 from zorba_ray.engine.itinerary import itinerary, live_states
-from zorba_ray.ledger import apply_step
+from zorba_ray.ledger import replay
 from zorba_ray.ledger.wire import dense_bytes
 from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally
 from zorba_ray.methods import FirstOrder, ZeroOrder, carried_out, method_of
@@ -56,13 +57,24 @@ class Host:
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Move the weights by the steps not yet applied; steps already applied are passed over."""
-        for step in steps:
-            if step.round < self.rounds:
-                continue
-            assert step.round == self.rounds, f"step of round {step.round} cannot follow {self.rounds} steps"
-            apply_step([block.vector for block in self.model.blocks], self.header, step)
+        missing = [step for step in steps if step.round >= self.rounds]
+        for rounds, step in enumerate(missing, self.rounds):
+            assert step.round == rounds, f"step of round {step.round} cannot follow {rounds} steps"
+        if missing:
+            replay([block.vector for block in self.model.blocks], self.header, missing)
             self.model.moved()
-            self.rounds += 1
+            self.rounds += len(missing)
+
+    def catch_up(self, steps: Sequence[Step], threads: int) -> None:
+        """`apply` while others stand still: on more threads than may compute losses, which for steps changes no bit."""
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(min(threads, os.cpu_count() or 1))
+        try:
+            self.apply(steps)
+        finally:
+            torch.set_num_threads(before)
 
     def vectors(self) -> list[NDArray[np.float32]]:
         """The current block vectors."""
@@ -143,7 +155,7 @@ class Host:
                 here = replace(plan, step=k, batch=k, local_steps=1, aggregate=MEAN)
                 reports += self._probed(method, here, [client], row[None], alone)
                 if k + 1 < plan.local_steps:
-                    apply_step(vectors, self.header, method.step(here, reports[-1:], others, equal))
+                    replay(vectors, self.header, [method.step(here, reports[-1:], others, equal)])
         finally:
             for vector, copy in zip(vectors, kept, strict=True):
                 if copy is not None:

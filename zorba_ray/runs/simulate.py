@@ -6,6 +6,7 @@ studies, tests and benchmarks all come in by this door.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Here:
         for kept in snapshots():
             if host.adopt(kept.vectors, kept.rounds, kept.sha256):
                 break
-        host.apply(steps)
+        host.catch_up(steps, os.cpu_count() or 1)
         return self.backend(host, prepared.test_examples)
 
     def snapshot(self) -> Snapshot | None:

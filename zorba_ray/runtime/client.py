@@ -58,9 +58,9 @@ class ClientActor:
         self._memory = Memory(base.config.name, str(ray.get_runtime_context().get_actor_name()))
         return self.stand()
 
-    def apply(self, steps: Sequence[Step]) -> None:
-        """Catch up."""
-        self._host.apply(steps)
+    def apply(self, steps: Sequence[Step], threads: int) -> None:
+        """Catch up, on so many threads."""
+        self._host.catch_up(steps, threads)
 
     def weights(self, steps: Sequence[Step]) -> tuple[list[NDArray[np.float32]], str]:
         """Catch up, then the vectors of all blocks, and their digest."""

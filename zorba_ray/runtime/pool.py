@@ -305,9 +305,13 @@ class Pool:
             self.watch.news.enter(f"replaying round {member.sent} of {len(self.steps)}")
             first, count = self.steps[member.sent], CHUNK
             chunk = self.steps[member.sent : member.sent + (1 if isinstance(first, TensorStep) else count)]
-            self._ask(member, "apply", "replaying the ledger", chunk)
+            self._ask(member, "apply", "replaying the ledger", chunk, self._idle_threads(member.standing.node))
             member.sent += len(chunk)
         member.well = True
+
+    def _idle_threads(self, node: str) -> int:
+        """Of the actors on a node, that wait for the one which replays."""
+        return self.config.runtime.threads * sum(member.standing.node == node for member in self.members)
 
     def _adopt_snapshot(self, member: Member) -> None:
         for kept in self.snapshots():

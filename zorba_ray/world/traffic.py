@@ -73,9 +73,9 @@ class Wire:
         self._traffic = traffic
         self._sizes = np.asarray(sizes, dtype=np.int64)  # of the blocks
         self._changed = np.zeros(len(sizes), dtype=np.int64)  # steps after which each block last changed
-        self._sent = np.zeros(1024, dtype=np.int64)  # bytes of steps 0 … t−1, cumulated; grown by doubling
-        self._steps = 0
+        self._steps, self._sent = 0, 0  # so far, and their bytes
         self._seen = np.zeros(clients, dtype=np.int64)  # steps that each client has
+        self._had = np.zeros(clients, dtype=np.int64)  # and their bytes
         self._rows = np.ones((clients, len(sizes)), dtype=np.bool_)  # the row of a[n, l] that each client was told
         self._layout = granted(len(sizes))  # that who has all steps knows
         self._sums = np.zeros((len(sizes) if traffic.pool else 0, traffic.pool))  # accumulated over the pool
@@ -90,12 +90,12 @@ class Wire:
             down = np.array([NUMBER * self._sizes[self._changed > steps].sum() for steps in moments], dtype=np.int64)
             down = (down + np.where(down > 0, mask, 0))[which]
         else:
-            down = self._sent[self._steps] - self._sent[seen]
+            down = self._sent - self._had[members]
         if self._traffic.pool:
             down = np.minimum(down, self._accumulated())
         told = mask * (active[members] != self._rows[members]).any(axis=1)
         self._rows[members] = active[members]
-        self._seen[members] = self._steps
+        self._seen[members], self._had[members] = self._steps, self._sent
         return np.asarray(down + told + 2 * self._traffic.drawn, dtype=np.int64)
 
     def _accumulated(self) -> int:
@@ -107,14 +107,11 @@ class Wire:
 
     def add(self, step: Step, reports: int) -> None:
         """The next step, made of so many reports."""
-        count = 0
+        self._steps += 1
         if self._traffic.dense:
             self._changed[step.moved()] = step.round + 1
         else:
             count, self._layout = step_bytes(step, reports, self._traffic, self._layout)
-        if self._steps + 1 == len(self._sent):
-            self._sent = np.concatenate([self._sent, np.zeros_like(self._sent)])
-        self._sent[self._steps + 1] = self._sent[self._steps] + count
-        self._steps += 1
+            self._sent += count
         if isinstance(step, SharedStep) and step.pool is not None:
             self._sums[:, step.pool] += step.lr * step.coefficients
