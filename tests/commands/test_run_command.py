@@ -49,6 +49,7 @@ def wait_for_a_round(process: subprocess.Popen[str]) -> None:
         (["rounds=many"], r"rounds.*many"),
         (["method=fedsgd"], r"zorba"),
         (["no_such_config"], r"no_such_config"),
+        ([""], r"an empty argument"),
         (["--resmue", "x"], r"--resume"),
         (["--resume", "/nowhere"], r"/nowhere has no config\.yaml"),
         (["--resume", "/nowhere", "zo.mu=3"], r"keeps its config"),

@@ -21,9 +21,9 @@ from zorba_ray.ledger.wire import (
     granted,
     report_bytes,
 )
-from zorba_ray.messages import PrivateStep, SharedStep, Step, no_step
-from zorba_ray.methods import Traffic
-from zorba_ray.methods.fedkseed import draws, upload
+from zorba_ray.messages import PrivateStep, Report, SharedStep, Step, no_step
+from zorba_ray.methods import METHODS, Traffic
+from zorba_ray.methods.fedkseed import History, draws, upload
 from zorba_ray.records.stream import table
 from zorba_ray.rounds.draw import plan_round
 from zorba_ray.runs.prepare import prepare
@@ -119,6 +119,21 @@ def test_fedkseeds_upload_is_all_that_its_step_needs() -> None:
         sent = np.frombuffer(upload(plan, n, each.scalars), dtype="<f4")
         total[np.unique(draws(plan, n, 12))] += weights[n] * sent.astype(np.float64)
     assert np.array_equal((total / weights.sum()).astype(np.float32)[step.pool], step.coefficients[0])
+
+
+def test_a_directions_amplitude_is_a_mean_over_draws() -> None:
+    """Scalars of opposite signs do not cancel, and being drawn often makes nothing large."""
+    plan = plan_of("fedkseed", {"size": 2, "draw": "pro"}, local_steps=8, directions=1)
+    rho = np.where(draws(plan, 0, 8) == 0, 1.0, 2.0).astype(np.float32)
+    rho[np.flatnonzero(draws(plan, 0, 8) == 1)[::2]] *= -1
+    report = Report(0, rho, 1.0, 1, 1, 1.0, 1.0)
+    step = METHODS["fedkseed"].step(plan, [report], np.ones((1, 4), dtype=bool), np.ones(1))
+    assert isinstance(step, SharedStep) and step.amplitudes is not None and step.drawn is not None
+    assert step.drawn.sum() == 8 and (step.amplitudes / step.drawn).tolist() == [1.0, 2.0]
+    history = History(2)
+    history.add(step)
+    told = history.told()
+    assert told is not None and told[1] / told[0] == pytest.approx(np.e)
 
 
 def test_pro_draws_travel() -> None:

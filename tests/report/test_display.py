@@ -74,6 +74,19 @@ def test_the_terminal_is_given_back_after_an_error(monkeypatch: pytest.MonkeyPat
     assert "\x1b[?25h" in stream.getvalue()
 
 
+def test_time_left_is_told_of_usual_rounds_not_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first round takes many times the others', and so does the first evaluation."""
+    clock = iter(range(1000))
+    monkeypatch.setattr("zorba_ray.report.display.time.monotonic", lambda: float(next(clock)))
+    display = Display(100, "run", stream=io.StringIO())
+    display.event(EvaluationRecord(0, 0.5, 0.7, 400))
+    for t in range(10):
+        display.event(RoundRecord(t, 0.7, 0.005, 20, 320, 640, 30.0 if t == 0 else 2.0, 0.1, 0.0, 1.0))
+        if t < 2:
+            assert "left" not in display._left()
+    assert display._left() == f"{duration(180)} left"
+
+
 def test_a_stream_that_knows_no_arrows_does_not_stop_a_run() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     play(stream)

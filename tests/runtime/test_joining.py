@@ -255,3 +255,14 @@ def test_a_ray_client_that_fails_to_start_is_tried_again(
         with pytest.raises(ConfigError, match=r"did not take this run: RuntimeError: no start$"):
             connect(address)
     assert flaky.calls == abs(calls)
+
+
+def test_a_ray_of_our_own_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    """On a machine that is too busy, Ray raises an exception of no kind."""
+
+    def late(options: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("zorba_ray.runtime.connect.start_alone", late)
+    with pytest.raises(ConfigError, match=r"^Ray does not start here: The current node timed out during startup\.$"):
+        connect("local")

@@ -16,7 +16,8 @@ import ray.exceptions
 from ray.exceptions import RayError, RayTaskError
 
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.runtime import waiting
+from zorba_ray.runs.config import load_config
+from zorba_ray.runtime import launch, waiting
 from zorba_ray.runtime.deaths import first_line, is_death, ran_out_of_memory, what_happened
 from zorba_ray.runtime.follow import follow
 from zorba_ray.runtime.news import News
@@ -120,6 +121,36 @@ def test_a_round_that_takes_far_longer_than_usual_says_who_is_silent(local_ray: 
     assert lines and all("usually" in line and "from slow" in line and "quick" not in line for line in lines), lines
     for each in (quick, slow):
         ray.kill(each)
+
+
+@pytest.mark.parametrize(("keys", "coming", "offered", "counts", "said"), [
+    (["runtime.gpus=2"], False, [0, 1, 1, 2], 2, "waiting for 2 GPUs (runtime.gpus)"),
+    ([], True, [0, 0, 1], 1, "waiting for the nodes that the cluster is about to start"),
+    ([], False, [0], 0, ""),
+    (["runtime.device=cpu"], True, [0], 0, ""),
+])  # fmt: skip
+def test_gpus_that_are_to_come_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, keys: list[str], coming: bool, offered: list[int], counts: int, said: str
+):
+    left, watch = list(offered), Watch(News(), patience=60.0)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": left.pop(0) if len(left) > 1 else left[0]})
+    monkeypatch.setattr(launch, "nodes_to_come", lambda: coming)
+    monkeypatch.setattr(launch, "SPEAK", -1.0)
+    monkeypatch.setattr(launch.time, "sleep", lambda seconds: None)
+    assert launch.await_gpus(load_config(None, keys).runtime, watch) == counts and len(left) == 1
+    assert all(said in line for line in watch.news.take()) and bool(said) == (len(offered) > 1)
+
+
+def test_gpus_that_do_not_come_are_one_line_and_fewer_cpus_are_used_where_that_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1})
+    with pytest.raises(ConfigError, match=r"^2 GPUs \(runtime\.gpus\) did not come within .*: the cluster has 1\. "):
+        launch.await_gpus(load_config(None, ["runtime.gpus=2", "runtime.patience=1e-9"]).runtime, Watch(News(), 60.0))
+    node = {"Alive": True, "Resources": {"memory": 2**36}}
+    monkeypatch.setattr(launch, "cluster_nodes", lambda: [node])
+    for keys, actors in (([], 8), (["runtime.cpus=3"], 3), (["runtime.cpus=99"], 8)):
+        assert len(launch.place_on_cpus(load_config(None, keys), {"CPU": 8}).slots) == actors
 
 
 def test_a_run_that_should_halt_leaves_the_round(local_ray: None, hasty: None):

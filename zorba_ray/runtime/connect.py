@@ -55,7 +55,7 @@ def connect(address: str) -> list[str]:
             return [] if is_alone() else ["Ray listens on every interface of this machine (docs/security.md)"]
         except ray.exceptions.AuthenticationError as error:
             raise ConfigError(first_sentence(error)) from None
-        except (OSError, RuntimeError) as error:  # no connection, or no room for another process
+        except Exception as error:  # no connection, no room for another process, or, a plain one, no node in time
             if attempt < attempts and "Initialization failure from server" in str(error):
                 continue
             what = f"the Ray cluster at {target} did not take this run" if target else "Ray does not start here"
