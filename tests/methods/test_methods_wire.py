@@ -20,6 +20,7 @@ from zorba_ray.ledger.wire import (
     encode_shared,
     granted,
     report_bytes,
+    rows_of,
 )
 from zorba_ray.messages import PrivateStep, Report, SharedStep, Step, no_step
 from zorba_ray.methods import METHODS, Traffic
@@ -144,7 +145,7 @@ def test_pro_draws_travel() -> None:
     c = np.ones((6, len(pool)), dtype=np.float32)
     ones = np.ones(len(pool))
     step = SharedStep(0, 1.0, c, per=1, pool=pool, amplitudes=ones.astype(np.float32), drawn=ones.astype(np.int32))
-    message = encode_shared(step, pool=4096)
+    message = encode_shared(step, rows_of(c), pool=4096)
     assert (decode_indices(message, 4096) == pool).all()
     assert len(message) == 4 + 512 + 4 * len(pool)
     wire = Wire(2, traffic_of(config), [1] * 6)

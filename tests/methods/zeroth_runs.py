@@ -13,6 +13,7 @@ from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER, claim_folder
 from zorba_ray.runs.prepare import Base, build_host, prepare
 from zorba_ray.runs.prepared import Prepared
+from zorba_ray.runs.rewind import earlier
 from zorba_ray.runs.simulate import Here, Simulation
 
 SMALL = (
@@ -46,7 +47,8 @@ def run(
     prepared: Prepared, folder: Path, resume: bool = False, stop_after: int | None = None
 ) -> list[RoundRecord | EvaluationRecord]:
     """Rounds and evaluations of a run, or of what is left of it."""
-    simulation = Simulation(prepared, claim_folder(prepared.config, folder, resume), Here())
+    claim = claim_folder(prepared.config, folder, resume)
+    simulation = Simulation(prepared, claim, Here(), earlier(folder, prepared.config))
     found = []
     for event in simulation.events:
         if isinstance(event, RoundRecord | EvaluationRecord):

@@ -40,12 +40,15 @@ def granted(blocks: int) -> Rows:
 def rows_of(c: NDArray[np.float32], forks: int = 1) -> Rows:
     """The layout of coefficients [L, J]: blocks that are alike share a row, those of zeros have none. With forks,
     blocks that move along every `forks`-th direction only have a number for these."""
-    others = np.arange(c.shape[1]) % forks != 0
     known: dict[bytes, int] = {}
-    row_of = [known.setdefault(row.tobytes(), len(known)) if row.any() else -1 for row in c]
-    first = [row_of.index(row) for row in range(len(known))]
-    strides = tuple(forks if others.any() and not c[block][others].any() else 1 for block in first)
-    return Rows(np.array(row_of, dtype=np.int64), strides)
+    moved: list[bool] = np.any(c, axis=1).tolist()
+    row_of = [known.setdefault(row.tobytes(), len(known)) if on else -1 for row, on in zip(c, moved, strict=True)]
+    strides = [1] * len(known)
+    others = np.arange(c.shape[1]) % forks != 0
+    if others.any():
+        first = [row_of.index(row) for row in range(len(known))]
+        strides = [1 if c[block][others].any() else forks for block in first]
+    return Rows(np.array(row_of, dtype=np.int64), tuple(strides))
 
 
 def encode_layout(rows: Rows) -> bytes:
@@ -147,13 +150,14 @@ def decode_indices(message: bytes, size: int) -> NDArray[np.int32]:
     return np.flatnonzero(np.unpackbits(bits, count=size)).astype(np.int32)
 
 
-def encode_shared(step: SharedStep, forks: int = 1, pool: int = 0) -> bytes:
-    """A shared step: which directions of the pool it is about, where receivers cannot derive them, and its rows."""
+def encode_shared(step: SharedStep, rows: Rows, pool: int = 0) -> bytes:
+    """A shared step of that layout: which directions of the pool it is about, where receivers cannot derive them, and
+    its rows."""
     indices = b""
     if step.amplitudes is not None:
         assert step.pool is not None
         indices = encode_indices(step.pool, pool)
-    return indices + encode_rows(step.coefficients, rows_of(step.coefficients, forks))
+    return indices + encode_rows(step.coefficients, rows)
 
 
 def dense_bytes(sizes: Sequence[int], sent: Sequence[bool]) -> int:

@@ -6,14 +6,15 @@ A round is a pure function of the rounds before it, so doing it again gives the 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import Ledger, read_ledger, truncate_ledger
+from zorba_ray.ledger import Ledger, has_header, read_ledger, truncate_ledger
 from zorba_ray.ledger.snapshot import remove_torn
 from zorba_ray.records.stream import FOLDER, parts, truncate
+from zorba_ray.runs.bound import refuse_another_run
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.past import Past, read_past
 
@@ -25,6 +26,16 @@ class Rewound:
     ledger: Ledger
     past: Past
     notes: list[str]
+
+
+def earlier(folder: Path, config: Config) -> Rewound | None:
+    """What is whole of a run that goes on, with this config; None where its ledger was not begun."""
+    if not has_header(folder / LEDGER):
+        refuse_lost_ledger(folder)
+        return None
+    said = refuse_another_run(config, folder)
+    found = rewind(folder, config)
+    return replace(found, notes=said + found.notes)
 
 
 def rewind(folder: Path, config: Config) -> Rewound:

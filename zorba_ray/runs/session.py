@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.allocation import Plan
 from zorba_ray.config.schema import Config
-from zorba_ray.ledger import LedgerWriter, has_header
+from zorba_ray.ledger import LedgerWriter
 from zorba_ray.messages import Header, Reports, Step, TensorStep, scalars_of
 from zorba_ray.messages.reports import NUMBER_OF, STATUSES
 from zorba_ray.records.schema import (
@@ -30,7 +30,7 @@ from zorba_ray.records.schema import (
 from zorba_ray.records.stream import FOLDER, RecordWriter, read_parts
 from zorba_ray.rounds.allocator import Allocated
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, evaluated_after, train
-from zorba_ray.runs.bound import bind, refuse_another_run
+from zorba_ray.runs.bound import bind
 from zorba_ray.runs.collapse import Collapse
 from zorba_ray.runs.exposure import client_accuracy
 from zorba_ray.runs.folder import LEDGER, Claim
@@ -39,7 +39,7 @@ from zorba_ray.runs.plans import probes_before, store
 from zorba_ray.runs.prepared import Prepared
 from zorba_ray.runs.recall import recall
 from zorba_ray.runs.resume import keep_config
-from zorba_ray.runs.rewind import refuse_lost_ledger, rewind
+from zorba_ray.runs.rewind import Rewound
 from zorba_ray.runs.still import Still
 from zorba_ray.runs.stop import Target
 from zorba_ray.runs.summary import FILE as SUMMARY
@@ -53,7 +53,8 @@ from zorba_ray.world.world import Fates, World
 class Session:
     """Opens (or re-opens) the files of a run in its claimed folder, and writes as the rounds go by."""
 
-    def __init__(self, config: Config, prepared: Prepared, claim: Claim):
+    def __init__(self, config: Config, prepared: Prepared, claim: Claim, earlier: Rewound | None = None):
+        """`earlier`: what is whole of a run that goes on (`rewind.earlier`)."""
         self.config = config
         self.prepared = prepared
         self.claim = claim
@@ -61,15 +62,12 @@ class Session:
         self.notes: list[str] = [*prepared.outline.notes]
         self._earlier_seconds = 0.0
         read, past = None, nothing()
-        if has_header(folder / LEDGER):
-            self.notes += refuse_another_run(config, folder)
-            rewound = rewind(folder, config)
-            read, past = rewound.ledger, rewound.past
-            self.notes += rewound.notes
+        if earlier is not None:
+            read, past = earlier.ledger, earlier.past
+            self.notes += earlier.notes
             if (folder / SUMMARY).exists():
                 self._earlier_seconds = read_summary(folder).seconds
         else:
-            refuse_lost_ledger(folder)
             (folder / LEDGER).unlink(missing_ok=True)  # of a process that died at its first line
             for round, plan in prepared.allocator.plans.items():
                 store(Allocated(round, plan, prepared.allocator.given, []), (), folder)

@@ -26,6 +26,7 @@ from zorba_ray.runs.checkpoints import is_due, keep
 from zorba_ray.runs.folder import Claim, claim_folder, writing_to
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.runs.resume import flat, keep_config
+from zorba_ray.runs.rewind import Rewound, earlier
 from zorba_ray.runs.session import Session
 from zorba_ray.runs.summary import Summary, environment
 from zorba_ray.tracking import Begun, Trackers, refuse_absent
@@ -103,13 +104,17 @@ class Here:
 
 def begin(config: Config, folder: Path, resume: bool, site: Site, claim: Claim | None = None) -> Simulation:
     """Everything before the first round. The folder is this process's own (`claim`, made here if need be) before
-    anything expensive; of a mistake of the user's, nothing stays in it."""
+    anything expensive; of a mistake of the user's, nothing stays in it. What lies there is read before the model:
+    client actors import their libraries meanwhile."""
     claim = claim or claim_folder(config, folder, resume)
     try:
         refuse_absent(config.tracking)
+        with writing_to(claim.folder):
+            done = earlier(claim.folder, config)
         base, outline = site.read(config)
         with writing_to(claim.folder):
-            simulation = Simulation(allocated(config, base, outline, claim.folder if resume else None), claim, site)
+            prepared = allocated(config, base, outline, claim.folder if resume else None)
+            simulation = Simulation(prepared, claim, site, done)
             if resume:
                 keep_config(config, claim.folder)
             return simulation
@@ -121,10 +126,10 @@ def begin(config: Config, folder: Path, resume: bool, site: Site, claim: Claim |
 class Simulation:
     """A run under way. Take `events` one by one, or `advance` until it is empty; `finish` always."""
 
-    def __init__(self, prepared: Prepared, claim: Claim, site: Site):
+    def __init__(self, prepared: Prepared, claim: Claim, site: Site, done: Rewound | None = None):
         self.started = time.perf_counter()
         self.folder, self.site = claim.folder, site
-        self.session = Session(prepared.config, prepared, claim)
+        self.session = Session(prepared.config, prepared, claim, done)
         self.failed = False
         snapshots = partial(read_snapshots, self.folder, self.session.ledger.seals)  # which grow
         self.backend = site.ready(prepared, self.session.steps, snapshots)

@@ -52,7 +52,7 @@ def step_bytes(step: Step, reports: int, traffic: Traffic, before: Rows) -> tupl
     if not step.moved().any():
         return 0, before
     rows = rows_of(step.coefficients, traffic.forks)
-    count = len(encode_shared(step, traffic.forks, traffic.pool)) + (len(encode_layout(rows)) if rows != before else 0)
+    count = len(encode_shared(step, rows, traffic.pool)) + (len(encode_layout(rows)) if rows != before else 0)
     relayed = reports * report_bytes(blocks, traffic.scalars)
     return (relayed, before) if traffic.scalars and relayed < count else (count, rows)
 
@@ -61,8 +61,8 @@ def part_bytes(part: SharedStep | PrivateStep, traffic: Traffic) -> int:
     """Of a part of a combined step, which says its own layout."""
     if isinstance(part, PrivateStep):
         return len(encode_private(part))
-    layout = encode_layout(rows_of(part.coefficients, traffic.forks))
-    return len(layout) + len(encode_shared(part, traffic.forks, traffic.pool))
+    rows = rows_of(part.coefficients, traffic.forks)
+    return len(encode_layout(rows)) + len(encode_shared(part, rows, traffic.pool))
 
 
 class Wire:
