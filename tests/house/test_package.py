@@ -59,6 +59,13 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert not loaded & {"torch", "ray", "transformers", "pyarrow", "numba", "highspy"}
 
 
+def test_front_end_and_driver_do_without_torch() -> None:
+    """Only client actors wait for it."""
+    rooms = "zorba_ray.commands.front, zorba_ray.runtime.driver, zorba_ray.runtime.pool, zorba_ray.runtime.backend"
+    loaded = set(python(f"import sys, {rooms}, zorba_ray.runs.simulate; print(*sys.modules)").split())
+    assert not loaded & {"torch", "transformers", "numba", "datasets"}
+
+
 def test_every_command_helps_and_refuses_without_torch_and_ray() -> None:
     lines = [
         *([command, "--help"] for command in COMMANDS),

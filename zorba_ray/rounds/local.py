@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.messages import Report, RoundPlan, Step, Tally, add_tallies, slices
-from zorba_ray.rounds.host import Host
+
+if TYPE_CHECKING:
+    from zorba_ray.rounds.host import Host
 
 
 class LocalBackend:
