@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -206,5 +207,10 @@ def test_the_pool_reads_the_base_again_when_it_is_lost(local_ray: None, tmp_path
         keeper = ray.remote(Keeper).options(num_cpus=0).remote()
         (pool.base,) = ray.get(keeper.keep.remote(ray.get(pool.base)))
         ray.kill(keeper)
+        lost = time.monotonic() + 30  # Ray learns of a death a little later, and until then the object is there
+        with suppress(ray.exceptions.ObjectLostError):
+            while time.monotonic() < lost:
+                ray.get(pool.base)
+                time.sleep(0.1)
         assert finished(driver) == oracle
     assert any("read again" in fault for fault in pool.faults)
