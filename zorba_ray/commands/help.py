@@ -16,7 +16,8 @@ TYPES = {int: "integer", float: "number", bool: "true or false", str: "text"}
 
 def help_text(program: Program = RUN) -> str:
     """What --help prints."""
-    words = [program.name, f"[{program.argument}]" * bool(program.argument), "[key=value …]" * program.keys, "[flags]"]
+    argument = f"[{program.argument}{' …' * program.many}]" * bool(program.argument)
+    words = [program.name, argument, "[key=value …]" * program.keys, "[flags]"]
     summary = textwrap.fill(program.summary, WIDTH)
     parts = [f"Usage: {' '.join(word for word in words if word)}", summary, "Flags\n" + flags_text(program)]
     if program.examples:

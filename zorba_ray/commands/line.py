@@ -33,6 +33,7 @@ class Program:
     flags: tuple[Flag, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()  # arguments, what they do
     argument: str = "CONFIG"  # what the one positional argument is called; empty: there is none
+    many: bool = False  # further ones of it may follow
     kinds: Callable[[], tuple[Any, ...]] = lambda: ()  # whose keys it takes as key=value: its own, then a run's
     hidden: tuple[str, ...] = ()  # keys and sections that it takes but has no use for: --help leaves them out
 
@@ -120,7 +121,9 @@ def parse_command(argv: Sequence[str], program: Program = RUN) -> Command:
             overrides.append(argument)
         elif position is None and program.argument and not is_key(argument, program):
             position = argument
-        elif program.keys and program.argument and not is_key(argument, program) and is_config(argument):
+        elif program.many or (
+            program.keys and program.argument and not is_key(argument, program) and is_config(argument)
+        ):
             more.append(argument)
         else:
             raise ConfigError(misplaced(argument, position, program))

@@ -16,7 +16,7 @@ COMMANDS = {  # the modules beside this one, each with a `main`
     "data": "what a config makes of its data: prompts, labels, lengths, partition",
     "study": "many runs: named arms, tuned alike, over several seeds",
     "replay": "the model of a run at any round, to check it or to take it away",
-    "report": "make a run's report.html again",
+    "report": "the page of a run, of several or of a study, and figures for a paper",
     "configs": "the presets, studies and files for clusters that come with zorba_ray",
     "list": "runs on this machine or a cluster, and how far they are",
     "attach": "watch a run that goes on detached",

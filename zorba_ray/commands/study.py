@@ -47,9 +47,7 @@ def main(argv: Sequence[str] | None = None, name: str = STUDY.name) -> int:
 
 def run(command: Command) -> Done:
     """Everything that can be wrong in the study stops here, before anything starts."""
-    from zorba_ray.studies.cells import cells, refuse_code
-    from zorba_ray.studies.store import STUDY as FILE
-    from zorba_ray.studies.store import resumed
+    from zorba_ray.studies.cells import cells
 
     if command.more:
         raise ConfigError(f"{command.more[0]!r} comes after the study {command.config_path!r}: there is only one study")
@@ -64,12 +62,21 @@ def run(command: Command) -> Done:
         return Done({"plan": lines})
     if "--tables" in flags:
         refuse_keys(name, overrides)
-        folder = Path(flags["--tables"])
-        study = resumed(folder)
-        refuse_code(study, folder / FILE, trusted)
+        study, folder = opened_for_reading(Path(flags["--tables"]), trusted)
         return tell(folder, *conclude(study, folder))
     signals = Signals(go_on=go_on)
     return in_order(signals, lambda: sit(name, overrides, flags.get("--resume"), trusted, signals))
+
+
+def opened_for_reading(folder: Path, trusted: bool) -> tuple[Study, Path]:
+    """The study of a folder, to make its tables again."""
+    from zorba_ray.studies.cells import refuse_code
+    from zorba_ray.studies.store import STUDY as FILE
+    from zorba_ray.studies.store import resumed
+
+    study = resumed(folder)
+    refuse_code(study, folder / FILE, trusted)
+    return study, folder
 
 
 def sit(name: str | None, overrides: Sequence[str], going_on: str | None, trusted: bool, signals: Signals) -> Done:

@@ -6,12 +6,11 @@ Everything takes plain arrays, and what grows with the number of clients is draw
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
+from typing import Any, Generic, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -43,44 +42,16 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, str]:
-    """A function that draws a figure, as one that returns its SVG in the report's style."""
+class styled(Generic[P]):
+    """A function that draws a figure, as one that returns its SVG in the report's style; `figure` is the function."""
 
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
-        with mpl.rc_context(STYLE | {"svg.hashsalt": draw.__name__}):
-            return svg(draw(*args, **kwargs), draw.__name__)
+    def __init__(self, draw: Callable[P, Figure]):
+        self.figure = draw
 
-    return drawn
-
-
-@styled
-def learning(
-    rounds: NDArray[Any], losses: NDArray[Any], evaluated: NDArray[Any], accuracies: NDArray[Any]
-) -> Figure:
-    """Test accuracy and training loss over the rounds, side by side."""
-    figure, (left, right) = canvas(2, 3.0)
-    left.set_title("Test accuracy")
-    if len(evaluated):
-        shares = 100 * accuracies
-        marker = "o" if len(evaluated) <= 40 else ""
-        left.plot(evaluated, shares, color=ACCENT, marker=marker, markersize=3.4, markeredgewidth=0)
-        low, high = float(shares.min()), float(shares.max())
-        pad = max(2.0, 0.14 * (high - low))
-        left.set_ylim(max(0, low - 1.4 * pad), min(104, high + 1.4 * pad))
-        if len(evaluated) > 1:
-            rising = shares[1] >= shares[0]  # the first label goes where the curve does not
-            label(left, evaluated[0], shares[0], (4, -6 if rising else 7), ha="left", va="top" if rising else "bottom")
-        label(left, evaluated[-1], shares[-1], (0, 7), ha="right" if len(evaluated) > 1 else "center")
-        left.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0f} %" if y <= 100 else ""))
-    right.set_title("Training loss, mean of a round's participants")
-    if len(rounds):
-        right.plot(rounds + 1, losses, color=ACCENT, alpha=0.35, linewidth=1.0)
-        right.plot(rounds + 1, smooth(losses), color=ACCENT, marker=dot(rounds))
-    for axes in (left, right):
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        whole_rounds(axes, rounds)
-    return figure
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        name = self.figure.__name__
+        with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
+            return svg(self.figure(*args, **kwargs), name)
 
 
 @styled
@@ -240,11 +211,6 @@ def spread(predicted: NDArray[np.float64], observed: NDArray[np.float64]) -> Fig
     aside.set_yticks([])
     aside.set_xlabel("log₂; 0: as predicted")
     return figure
-
-
-def label(axes: Axes, x: float, share: float, offset: tuple[float, float], **where: Any) -> None:
-    where |= {"color": INK, "fontweight": "bold"}
-    axes.annotate(f"{share:.1f} %", (x, share), offset, textcoords="offset points", **where)
 
 
 def smooth(values: NDArray[Any]) -> NDArray[Any]:

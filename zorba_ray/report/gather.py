@@ -19,8 +19,10 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger import read_ledger
 from zorba_ray.methods import kind_of
 from zorba_ray.records.stream import read_parts
+from zorba_ray.report.curves import Curves, add_work, curves_of
 from zorba_ray.runs.folder import ALLOCATION, CONFIG, LEDGER, STATISTICS
-from zorba_ray.runs.summary import Summary, read_summary
+from zorba_ray.runs.state import State, state_of
+from zorba_ray.runs.summary import Summary
 from zorba_ray.runs.trust import refuse_method_file
 from zorba_ray.world.budgets import client_budgets
 
@@ -50,6 +52,8 @@ class Run:
     config: Config
     config_text: str
     summary: Summary
+    state: State
+    curves: Curves
     plan: Plan
     blocks: list[str]
     classes: list[BudgetClass]  # by ascending budget
@@ -73,17 +77,19 @@ class Spread:
 def read_run(folder: Path, trusted: bool = False) -> Run:
     """Read everything that a report shows; ConfigError where the folder is not that of a run. `trusted`: a method file
     that its config names may run."""
-    summary = read_summary(folder)
     refuse_method_file(folder, trusted)
     config = load.load_config(folder / CONFIG, kind_of=kind_of, elsewhere=True)  # valid when the run began
+    summary, state = state_of(folder, config)
     plan = Plan.from_json(json.loads(_text(folder / ALLOCATION)))
     blocks = [block.name for block in read_ledger(folder / LEDGER).header.blocks]
-    rounds, evaluations, clients, scalars, count = reduce_records(folder)
+    rounds, evaluations, clients, scalars, count, work = reduce_records(folder)
     return Run(
         folder=folder,
         config=config,
         config_text=_text(folder / CONFIG),
         summary=summary,
+        state=state,
+        curves=curves_of(rounds, evaluations, work),
         plan=plan,
         blocks=blocks,
         classes=budget_classes(config, plan, clients),
@@ -116,13 +122,18 @@ def scalar_spread(folder: Path, config: Config, plan: Plan) -> Spread | None:
 
 def reduce_records(
     folder: Path,
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], dict[str, dict[str, float]], NDArray[np.float32], int]:
-    """Round and evaluation columns, sums by budget class, a sample of the scalars and how many there were."""
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], dict[str, dict[str, float]], NDArray[np.float32], int,
+    dict[int, float],
+]:  # fmt: skip
+    """Round and evaluation columns, sums by budget class, a sample of the scalars, how many there were, and FLOPs by
+    round."""
+    work: dict[int, float] = {}
     rounds, evaluations, sums, samples = [], [], [], [np.zeros(0, dtype=np.float32)]
     count = 0
     for part in read_parts(folder):
         rounds.append(part.filter(pc.equal(part["kind"], "round")))
         evaluations.append(part.filter(pc.equal(part["kind"], "evaluation")))
+        add_work(work, part)
         clients = part.filter(pc.and_(pc.equal(part["kind"], "client"), pc.equal(part["status"], "ok")))
         sums.append(
             clients.group_by("budget_class").aggregate([("round", "count"), *((name, "sum") for name in SUMS)])
@@ -135,7 +146,7 @@ def reduce_records(
         total = by_class.setdefault(row.pop("budget_class"), {})
         for name, value in row.items():
             total[name] = total.get(name, 0) + (value or 0)
-    return _columns(rounds), _columns(evaluations), by_class, np.concatenate(samples), count
+    return _columns(rounds), _columns(evaluations), by_class, np.concatenate(samples), count, work
 
 
 def budget_classes(config: Config, plan: Plan, done: dict[str, dict[str, float]]) -> list[BudgetClass]:

@@ -7,10 +7,11 @@ from html import escape
 
 CSS = """
 :root { --paper: #fcfcfb; --card: #ffffff; --ink: #1d2126; --soft: #68707a; --line: #e4e6e9; --accent: #2f67b1;
-  --second: #c26a2d; --empty: #e9ebee; --good: #2c7a4b; --bad: #b3402f; color-scheme: light dark; }
+  --second: #c26a2d; --empty: #e9ebee; --good: #2c7a4b; --bad: #b3402f; --shade: #00000026;
+  color-scheme: light dark; }
 @media (prefers-color-scheme: dark) {
   :root { --paper: #15181c; --card: #1b1f24; --ink: #e6e9ec; --soft: #98a1ab; --line: #2d333a; --accent: #6aa3ec;
-    --second: #e09a5f; --empty: #2a3037; --good: #69c08c; --bad: #ea8574; }
+    --second: #e09a5f; --empty: #2a3037; --good: #69c08c; --bad: #ea8574; --shade: #ffffff2e; }
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%;
@@ -38,6 +39,24 @@ figure svg { display: block; width: 100%; min-width: 620px; height: auto; }
 figure svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; }
 figcaption { font-size: 14px; margin-top: 8px; max-width: 52em; }
 .scroll { overflow-x: auto; margin-top: 18px; }
+.scroll, section > figure { background: linear-gradient(to right, var(--paper) 40%, transparent) left / 44px 100% local,
+  linear-gradient(to left, var(--paper) 40%, transparent) right / 44px 100% local,
+  linear-gradient(to right, var(--shade), transparent) left / 14px 100% scroll,
+  linear-gradient(to left, var(--shade), transparent) right / 14px 100% scroll; background-repeat: no-repeat; }
+.tabs { margin-top: 14px; }
+.tabs > input { position: absolute; opacity: 0; pointer-events: none; }
+.tabs > span { font-size: 14px; margin-right: 6px; }
+.tabs > label { display: inline-block; font-size: 14px; padding: 3px 12px; margin: 0 4px 6px 0; cursor: pointer;
+  border: 1px solid var(--line); border-radius: 99px; background: var(--card); }
+.tabs > input:checked + label { background: var(--accent); border-color: var(--accent); color: var(--paper); }
+.tabs > input:focus-visible + label { outline: 2px solid var(--accent); outline-offset: 2px; }
+.tab { display: none; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 8px 28px; }
+.tab figure svg { min-width: 0; }
+.tabs > input:nth-of-type(1):checked ~ .tab:nth-of-type(1), .tabs > input:nth-of-type(2):checked ~ .tab:nth-of-type(2),
+.tabs > input:nth-of-type(3):checked ~ .tab:nth-of-type(3), .tabs > input:nth-of-type(4):checked ~ .tab:nth-of-type(4),
+.tabs > input:nth-of-type(5):checked ~ .tab:nth-of-type(5) { display: grid; }
+.key { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 22px; padding: 0; margin: 10px 0 0; font-size: 14px; }
+.key svg { margin-right: 8px; vertical-align: middle; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 7px 0 7px 18px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { font-weight: 500; color: var(--soft); vertical-align: bottom; }

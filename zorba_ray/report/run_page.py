@@ -12,9 +12,11 @@ import numpy as np
 from zorba_ray.config.units import format_bytes
 from zorba_ray.config.words import duration, flops, percent
 from zorba_ray.report import figures
+from zorba_ray.report.curves import Series, switchable
 from zorba_ray.report.gather import Run, Spread, read_run
 from zorba_ray.report.page import code, facts, figure, folded, page, paragraph, section, table, tiles
 from zorba_ray.runs.folder import CONFIG, resume_line, write_whole
+from zorba_ray.runs.state import GOING
 from zorba_ray.runs.summary import Summary
 
 FILE = "report.html"
@@ -22,14 +24,17 @@ FILE = "report.html"
 
 def write_report(run_dir: Path, trusted: bool = False) -> Path:
     """Make the report of a run, from its folder; the path of what was written. `trusted` as in `read_run`."""
-    run = read_run(run_dir, trusted)
-    path = run_dir / FILE
+    return write_page(read_run(run_dir, trusted))
+
+
+def write_page(run: Run) -> Path:
+    path = run.folder / FILE
     write_whole(path, render(run))
     return path
 
 
 def render(run: Run) -> str:
-    parts = [header(run.summary), *warnings(run.summary), headline(run)]
+    parts = [header(run), paragraph(lead(run.summary)), *warnings(run.summary), headline(run)]
     if len(run.rounds.get("round", ())):
         parts += [learning(run), *world(run), allocation(run), budgets(run), traffic(run), scalars(run)]
     else:
@@ -37,17 +42,27 @@ def render(run: Run) -> str:
     return page(f"{run.summary.name} · zorba_ray", [*parts, reproduce(run), folds(run)])
 
 
-def header(summary: Summary) -> str:
-    if summary.stopped:
-        state = '<span class="state bad">stopped early</span>'
-    elif summary.interrupted:
-        state = '<span class="state bad">interrupted</span>'
-    else:
-        state = '<span class="state good">complete</span>'
+def header(run: Run) -> str:
+    summary, kind = run.summary, "good" if run.state.words in ("complete", GOING) else "bad"
+    state = f'<span class="state {kind}">{escape(run.state.words)}</span>'
     clients = f"{summary.clients:,} client" + "s" * (summary.clients != 1)
     words = [f"method {summary.method}", f"model {summary.model}", f"task {summary.task}", clients,
              f"seed {summary.seed}"]  # fmt: skip
     return f'<header><h1>{escape(summary.name)}{state}</h1><div class="soft">{escape(" · ".join(words))}</div></header>'
+
+
+def lead(summary: Summary) -> str:
+    """What came out, in two sentences with numbers."""
+    rounds = f"In {summary.rounds_done:,} round" + "s" * (summary.rounds_done != 1)
+    first, last = summary.accuracy_first, summary.accuracy_last
+    came = "nothing was evaluated"
+    if first is not None and last is not None:
+        came = f"test accuracy went from {percent(first)} to {percent(last)}"
+    fleet = "" if summary.virtual_seconds is None else f", {duration(summary.virtual_seconds)} on the simulated fleet"
+    return (
+        f"{rounds} of {summary.clients:,} clients {came}. They sent {format_bytes(summary.bytes_up)}, received "
+        f"{format_bytes(summary.bytes_down)} and computed {flops(summary.flops)} forward{fleet}."
+    )
 
 
 def warnings(summary: Summary) -> list[str]:
@@ -87,13 +102,8 @@ def per_report(count: int, run: Run) -> str:
 
 
 def learning(run: Run) -> str:
-    rounds, tests = run.rounds, run.evaluations
-    picture = figures.learning(
-        rounds["round"], rounds["loss"], tests.get("round", np.zeros(0)), tests.get("accuracy", np.zeros(0))
-    )
-    last = f"test accuracy ends at {percent(tests['accuracy'][-1])}, " if len(tests.get("round", ())) else ""
-    label = f"Over {len(rounds['round'])} rounds: {last}training loss ends at {rounds['loss'][-1]:.4f}"
-    return section("Learning", "", figure(picture, label))
+    about = "Against what it cost; values stand under the pointer."
+    return section("Learning", about, switchable([Series("this run", [run.curves])]))
 
 
 def world(run: Run) -> list[str]:

@@ -1,17 +1,12 @@
-"""A study's pictures. Each is drawn twice: as SVG whose inks follow the report's theme, and as PNG on white.
-
-Colours of arms are mid-tones that read on both; every other ink is the report's stand-in colour or its light value.
-"""
+"""A study's pictures. Arms have mid-tones that read on light and dark; every other ink is a stand-in colour."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,11 +15,10 @@ from numpy.typing import NDArray
 
 from zorba_ray.config.units import format_bytes
 from zorba_ray.config.words import duration, flops
-from zorba_ray.report.figures import EMPTY, INK, LINE, SOFT, STYLE, svg
+from zorba_ray.report.figures import EMPTY, INK, LINE, SOFT
 from zorba_ray.studies.aggregate import Band
 
 PALETTE = ("#2f77c4", "#d1702a", "#2f9263", "#a855c7", "#c2a01d", "#c94a5a", "#3aa6b9", "#8a6d52")
-WHITE = {INK: "#1d2126", SOFT: "#68707a", LINE: "#dfe2e6", EMPTY: "#c9ced4"}
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.5, 1.5)))  # where there are more arms than colours
 
 
@@ -53,33 +47,6 @@ AXES = (
     Axis("flops", "forward FLOPs of all clients", flops),
     Axis("virtual_seconds", "simulated seconds", duration),
 )
-
-
-def both(draw: Callable[[], Figure], name: str, path: Path) -> str:
-    """The SVG of a figure; its PNG goes to `path`."""
-    with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
-        element = svg(draw(), name)
-    with mpl.rc_context(STYLE):
-        figure = draw()
-        recolour(figure)
-        figure.savefig(path, dpi=150, facecolor="white")
-    return element
-
-
-def recolour(figure: Figure) -> None:
-    """Stand-in colours to those of a white page."""
-    for artist in figure.findobj():
-        for kind in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
-            getter, setter = getattr(artist, f"get_{kind}", None), getattr(artist, f"set_{kind}", None)
-            if getter is None or setter is None:
-                continue
-            now = getter()
-            if isinstance(now, str) and now in WHITE:
-                setter(WHITE[now])
-            elif isinstance(now, (tuple, np.ndarray)) and np.ndim(now) == 1 and len(now) == 4:
-                found = WHITE.get(mpl.colors.to_hex(tuple(now)))
-                if found:
-                    setter(mpl.colors.to_rgba(found, float(now[3])))
 
 
 def colours(arms: Sequence[str]) -> dict[str, tuple[str, Any]]:

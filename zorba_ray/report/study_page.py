@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zorba_ray.report import study_figures as figures
 from zorba_ray.report.page import code, facts, figure, folded, page, section
 from zorba_ray.report.page import table as html_table
+from zorba_ray.report.pictures import Picture, inline, write_png
 from zorba_ray.report.study_figures import AXES, Axis, Curve, Sweep
 from zorba_ray.report.study_tables import Table, as_markdown, as_text, final_score, signed_target, tables, to_target
 from zorba_ray.studies.aggregate import band, spread
@@ -31,7 +34,10 @@ def conclude(study: Study, folder: Path) -> tuple[str, bool]:
     text = "\n".join(filter(None, map(as_text, made)))
     (folder / "table.txt").write_text(text, encoding="utf-8")
     (folder / "table.md").write_text("\n".join(filter(None, map(as_markdown, made))), encoding="utf-8")
-    body = [header(study, comparisons), *(show_table(each) for each in made), *pictures(study, comparisons, folder)]
+    body = [header(study, comparisons), *(show_table(each) for each in made)]
+    for each in sections(study, comparisons):
+        write_png(each.picture, folder / f"{each.picture.name}.png")
+        body.append(section(each.title, each.about, figure(inline(each.picture), each.about)))
     body.append(folded("Study", code((folder / STUDY).read_text(encoding="utf-8"))))
     (folder / PAGE).write_text(page(f"{study.name} · zorba_ray", body), encoding="utf-8")
     return text, any(result.ok for each in comparisons for result in each.finals)
@@ -53,24 +59,48 @@ def show_table(each: Table) -> str:
     return section(each.title, each.about, html_table(each.head, each.rows))
 
 
-def pictures(study: Study, comparisons: Sequence[Comparison], folder: Path) -> list[str]:
-    percent, name = study.metric == "accuracy", f"test {study.metric}"
+@dataclass(frozen=True)
+class Shown:
+    """A picture in its section of the page."""
+
+    title: str
+    about: str
+    picture: Picture
+
+
+def pictures_of(study: Study, folder: Path) -> list[Picture]:
+    return [each.picture for each in sections(study, collect(study, cells(study), folder))]
+
+
+def sections(study: Study, comparisons: Sequence[Comparison]) -> list[Shown]:
     parts = []
     for axis in AXES:
         lines = curves_of(study, comparisons, axis)
-        if not lines:
-            continue
-        stem = f"{study.metric}-{axis.cost.replace('_', '-')}"
-        drawn = figures.both(
-            lambda lines=lines, axis=axis: figures.curves(lines, axis, name, percent, study.target),  # type: ignore[misc]
-            stem, folder / f"{stem}.png",
-        )  # fmt: skip
-        about = "Median of the seeds, and from the least to the most. Dotted: the target. Grey: the other panels' arms."
-        parts.append(section(f"{name.capitalize()} against {axis.title}", about, figure(drawn, stem)))
+        if lines:
+            parts.append(against(study, lines, axis))
     if study.scale.key:
-        parts.append(scale_picture(study, comparisons, folder))
-    parts += memory_picture(comparisons, folder)
-    return parts + sweep_picture(study, comparisons, folder)
+        parts.append(scale_picture(study, comparisons))
+    return [*parts, *memory_picture(comparisons), *sweep_picture(study, comparisons)]
+
+
+def against(study: Study, lines: Sequence[Curve], axis: Axis) -> Shown:
+    percent, name = study.metric == "accuracy", f"test {study.metric}"
+    rows = [
+        (line.arm, line.panel, *values)
+        for line in lines
+        for values in zip(*(v.tolist() for v in (line.band.x, line.band.median, line.band.least, line.band.most)),
+                          strict=True)
+    ]  # fmt: skip
+    about = "Median of the seeds, and from the least to the most. Dotted: the target. Grey: the other panels' arms."
+    return Shown(f"{name.capitalize()} against {axis.title}", about, Picture(
+        f"{study.metric}-{axis.cost.replace('_', '-')}",
+        lambda: figures.curves(lines, axis, name, percent, study.target),
+        columns(("arm", "panel", axis.cost, study.metric, "least", "most"), rows),
+    ))  # fmt: skip
+
+
+def columns(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
 def curves_of(study: Study, comparisons: Sequence[Comparison], axis: Axis) -> list[Curve]:
@@ -86,17 +116,17 @@ def curves_of(study: Study, comparisons: Sequence[Comparison], axis: Axis) -> li
     return found
 
 
-def memory_picture(comparisons: Sequence[Comparison], folder: Path) -> list[str]:
+def memory_picture(comparisons: Sequence[Comparison]) -> list[Shown]:
     measured = [(each, [result for result in each.finals if len(result.vram)]) for each in comparisons]
     rows = [(each.cell.label, results[0].vram) for each, results in measured if results]
     if not rows:
         return []
-    drawn = figures.both(lambda: figures.memory(rows), "vram", folder / "vram.png")
     about = "By the allocator's model, of the first seed; the number is that of the client that needs most."
-    return [section("VRAM of the clients", about, figure(drawn, "VRAM of the clients of each arm"))]
+    data = columns(("arm", "bytes"), [(name, value) for name, values in rows for value in values.tolist()])
+    return [Shown("VRAM of the clients", about, Picture("vram", lambda: figures.memory(rows), data))]
 
 
-def sweep_picture(study: Study, comparisons: Sequence[Comparison], folder: Path) -> list[str]:
+def sweep_picture(study: Study, comparisons: Sequence[Comparison]) -> list[Shown]:
     metric = study.tuning.metric
     found = []
     for each in comparisons:
@@ -110,15 +140,21 @@ def sweep_picture(study: Study, comparisons: Sequence[Comparison], folder: Path)
     if not found:
         return []
     name = f"validation {metric}"
-    drawn = figures.both(lambda: figures.sweeps(found, name, metric == "accuracy"), "sweeps", folder / "sweeps.png")
     about = (
         f"One run for every rate, seed {study.tuning.seed}, judged by {name} on examples set aside from training. "
         "A ring marks the rate that was taken (orange: at an edge of the grid), a red line one that failed."
     )
-    return [section("How the learning rates were chosen", about, figure(drawn, about))]
+    rows = [
+        (sweep.name, rate, score, rate == sweep.chosen)
+        for sweep in found
+        for rate, score in zip(sweep.rates.tolist(), sweep.scores.tolist(), strict=True)
+    ]
+    data = columns(("arm", "rate", metric, "chosen"), rows)
+    drawn = Picture("sweeps", lambda: figures.sweeps(found, name, metric == "accuracy"), data)
+    return [Shown("How the learning rates were chosen", about, drawn)]
 
 
-def scale_picture(study: Study, comparisons: Sequence[Comparison], folder: Path) -> str:
+def scale_picture(study: Study, comparisons: Sequence[Comparison]) -> Shown:
     percent = study.metric == "accuracy"
     target = signed_target(study)
     lines: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
@@ -128,11 +164,16 @@ def scale_picture(study: Study, comparisons: Sequence[Comparison], folder: Path)
             lines.setdefault(title, {})[arm.name] = [
                 values_of(study, each, title, target) for each in comparisons if each.cell.arm is arm
             ]
-    drawn = figures.both(
-        lambda: figures.scaling(study.settings, study.scale.key, lines), "scaling", folder / "scaling.png"
-    )
     about = "Median of the seeds, and from the least to the most; a point that is missing was not reached or failed."
-    return section(f"Against {study.scale.key}", about, figure(drawn, about))
+    rows = [
+        (title, arm, setting, *values)
+        for title, arms in lines.items()
+        for arm, found in arms.items()
+        for setting, values in zip(study.settings, found, strict=True)
+    ]
+    data = columns(("quantity", "arm", study.scale.key, "median", "least", "most"), rows)
+    drawn = Picture("scaling", lambda: figures.scaling(study.settings, study.scale.key, lines), data)
+    return Shown(f"Against {study.scale.key}", about, drawn)
 
 
 def values_of(study: Study, each: Comparison, title: str, target: float) -> tuple[float, float, float]:
