@@ -31,7 +31,7 @@ def allocation(run: Run) -> Picture:
 def memory(run: Run) -> Picture:
     names, budgets = [each.name for each in run.classes], [each.budget for each in run.classes]
     least, most = [each.predicted_least for each in run.classes], [each.predicted_most for each in run.classes]
-    data = {"class": names, "budget": budgets, "least": least, "most": most}
+    data: dict[str, list[Any]] = {"class": names, "budget": budgets, "least": least, "most": most}
     return Picture("memory", lambda: figures.budget_bars.figure(names, budgets, least, most), data)
 
 
