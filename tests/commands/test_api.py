@@ -14,7 +14,7 @@ import pytest
 import zorba_ray
 from zorba_ray.commands import api
 from zorba_ray.commands.api import arguments
-from zorba_ray.commands.reference import page
+from zorba_ray.commands.reference import PAGES
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.runs.result import Result
 from zorba_ray.runs.summary import read_summary
@@ -111,8 +111,10 @@ def test_every_door_to_a_folder_asks_before_its_code_runs() -> None:
 
 
 def test_the_reference_is_up_to_date() -> None:
-    written = Path(__file__).parents[2] / "docs" / "api.md"
-    assert written.read_text(encoding="utf-8") == page(), "python -m zorba_ray.commands.reference > docs/api.md"
+    for name, page in PAGES.items():
+        written = Path(__file__).parents[2] / "docs" / f"{name}.md"
+        again = f"python -m zorba_ray.commands.reference {name} > docs/{name}.md"
+        assert written.read_text(encoding="utf-8") == page(), again
 
 
 @pytest.mark.ray

@@ -1,18 +1,24 @@
-"""docs/api.md from the API's docstrings: `python -m zorba_ray.commands.reference > docs/api.md`."""
+"""Pages of docs/ that are written from the code: `python -m zorba_ray.commands.reference api > docs/api.md`, and
+likewise `keys` (every key of a run, from the schema) and `records` (every column, by kind of row)."""
 
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 from zorba_ray.commands import api
+from zorba_ray.commands.help import brackets
+from zorba_ray.config.keys import all_keys
+from zorba_ray.methods import kind_of
 
 HEAD = """\
 # The Python API
 
-Written by `python -m zorba_ray.commands.reference > docs/api.md`, from the docstrings.
+Written by `python -m zorba_ray.commands.reference api > docs/api.md`, from the docstrings.
 
 ```python
 from zorba_ray import run, open_run
@@ -63,5 +69,81 @@ def entry(level: str, member: Any, name: str = "") -> str:
     return f"{level}`{name}`\n\n{inspect.getdoc(getattr(member, 'func', member))}\n"
 
 
+KEYS = """\
+# Every key of a run
+
+Written by `python -m zorba_ray.commands.reference keys > docs/keys.md`, from the schema; `zorba-ray run --help` prints
+the same.
+
+On a line or in a file: `zo.directions=8`; in Python `run(zo={"directions": 8})`. `''` is empty text. A list's entries
+are numbered: `clients.budgets.classes.0.budget=16GiB`. A value may refer to another key: `name='opt-${seed}'`.
+"""
+RECORDS = """\
+# Results: every column
+
+Written by `python -m zorba_ray.commands.reference records > docs/records.md`, from the schema.
+
+`runs/NAME/records/` is Parquet with one schema for rows of three kinds; a column that a kind does not have is null in
+its rows. `open_run(NAME).records` is the table; `ray.data.read_parquet("runs/NAME/records")` and DuckDB's
+`read_parquet` open it as it is. Rounds are counted from 0; an evaluation's `round` is the number of rounds done before
+it, so 0 is the untuned model.
+"""
+
+
+def keys_page() -> str:
+    """Sections as headings, keys as rows."""
+    parts = [KEYS]
+    sections: dict[tuple[str, ...], list[str]] = {(): ["## The run itself\n"]}
+    for key in all_keys(kind_of("")):
+        if key.is_section:
+            sections[key.path] = [f"## `{key.name}`\n\n{sentence(key.help)}\n"]
+            continue
+        section = max((path for path in sections if key.path[: len(path)] == path), key=len)
+        rows = sections[section]
+        if len(rows) == 1:
+            rows.append("| key | what it is | takes | default |\n|---|---|---|---|")
+        kind, _, default = brackets(key)[1:-1].partition("; default ")
+        cells = (f"`{key.name}`", cell(key.help), cell(kind), f"`{cell(default)}`" if default else "")
+        rows.append(f"| {' | '.join(cells)} |")
+    parts += ["\n".join(rows) + "\n" for rows in sections.values() if len(rows) > 1]
+    return "\n".join(parts)
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def cell(text: str) -> str:
+    """What a table takes: a bar would end the cell."""
+    return text.replace(" | ", ", ").replace("|", "\\|")
+
+
+def records_page() -> str:
+    """A row for each column, with the kinds of row that have it and its meaning, which stands beside its field."""
+    from zorba_ray.records import schema
+
+    lines = [line.strip() for line in inspect.getsource(schema).splitlines()]
+    said: dict[tuple[str, str], str] = {}
+    kind = ""
+    for line in lines:
+        if line.startswith("kind: ClassVar"):
+            kind = line.split('"')[1]
+        elif (found := FIELD.match(line)) and kind:
+            said[kind, found[1]] = found[2] or ""
+        elif line.startswith("Record ="):
+            break
+    rows = []
+    for column in schema.SCHEMA:
+        kinds = [name for name in ("round", "client", "evaluation") if (name, column.name) in said]
+        told = [(name, said[name, column.name]) for name in kinds if said[name, column.name]]
+        meaning = "; ".join(f"{name}: {text}" if len(kinds) > 1 else text for name, text in told)
+        rows.append(f"| `{column.name}` | {', '.join(kinds) or 'all'} | {column.type} | {cell(meaning)} |")
+    return RECORDS + "\n| column | rows | type | what it is |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+FIELD = re.compile(r"(\w+): [\w\[\]| ]+(?: = [^#]+)?(?:\s*# (?:\.\.\. )?(.*))?$")
+PAGES = {"api": page, "keys": keys_page, "records": records_page}
+
+
 if __name__ == "__main__":
-    print(page(), end="")
+    print(PAGES[sys.argv[1]](), end="")
