@@ -15,7 +15,19 @@ from report.test_report import MakeRun, Page, page
 from zorba_ray.commands import report as command
 from zorba_ray.records.stream import table
 from zorba_ray.report import curves
-from zorba_ray.report.curves import AXES, METRICS, Series, panel, picture, pictures, read_curves
+from zorba_ray.report.curves import (
+    AXES,
+    METRICS,
+    MOST_POINTS,
+    NEEDED,
+    Series,
+    bands,
+    curves_of,
+    panel,
+    picture,
+    pictures,
+    read_curves,
+)
 from zorba_ray.report.gather import read_run
 from zorba_ray.report.pictures import write_figures
 from zorba_ray.report.runs_page import differing, grouped, headline, read_one, write_comparison
@@ -140,3 +152,12 @@ def test_values_stand_under_the_pointer(run_folder: MakeRun) -> None:
     xs, ys = ([float(dot[i]) for dot in dots] for i in (0, 1))
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.2) and ys == sorted(ys, reverse=True)
     assert 0 < xs[0] < xs[2] < 72 * 4.7 and 0 < ys[2] < ys[0] < 72 * 2.75
+
+
+def test_seeds_of_other_lengths_are_put_together_round_by_round() -> None:
+    """One was cut off: what both have is compared at the same rounds, however many points are drawn."""
+    whole, cut = (curves_of({name: np.ones(n) for name in NEEDED} | {"loss": np.arange(float(n))}, {}, {})
+                  for n in (700, 450))  # fmt: skip
+    ((_, _, band),) = bands([Series("x", [whole, cut])], METRICS[2], AXES[0])
+    assert len(band.x) <= MOST_POINTS + 1 and band.x[-1] == 450
+    assert (np.abs(band.most - band.least) < 10).all() and (np.abs(band.median - band.x) < 10).all()

@@ -149,9 +149,7 @@ def points(curves: Curves, metric: Metric, axis: Axis) -> tuple[Floats, Floats]:
         x, y = curves.costs[axis.cost][curves.at], curves.tests.get(metric.name, np.full(len(curves.at), np.nan))
     if not len(x) or not np.isfinite(x).all() or not np.isfinite(y).any() or x[-1] <= 0:
         return np.zeros(0), np.zeros(0)
-    step = max(1, math.ceil(len(x) / MOST_POINTS))
-    kept = np.unique(np.r_[np.arange(0, len(x), step), len(x) - 1])
-    return x[kept], y[kept]
+    return x, y
 
 
 def bands(series: Sequence[Series], metric: Metric, axis: Axis) -> list[tuple[int, str, Band]]:
@@ -160,8 +158,15 @@ def bands(series: Sequence[Series], metric: Metric, axis: Axis) -> list[tuple[in
     for number, each in enumerate(series):
         drawn = [xy for curves in each.runs if len((xy := points(curves, metric, axis))[0])]
         if drawn:
-            found.append((number, each.label, band([x for x, _ in drawn], [y for _, y in drawn])))
+            found.append((number, each.label, thinned(band([x for x, _ in drawn], [y for _, y in drawn]))))
     return found
+
+
+def thinned(whole: Band) -> Band:
+    """As many points as a picture can show, the last among them: after the seeds were put together, round by round."""
+    step = max(1, math.ceil(len(whole.x) / MOST_POINTS))
+    kept = np.unique(np.r_[np.arange(0, len(whole.x), step), len(whole.x) - 1])
+    return Band(whole.x[kept], whole.median[kept], whole.least[kept], whole.most[kept])
 
 
 def picture(series: Sequence[Series], metric: Metric, axis: Axis) -> Picture | None:
