@@ -3,7 +3,7 @@ beside what PyTorch's own tracker sees when the numbers are there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice, product
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from model.tiny_models import block_model, make_batch
+from torch.distributed._tools.mem_tracker import MemTracker
 
 from zorba_ray.config.schema import Config
 from zorba_ray.engine import count_edges
@@ -152,9 +153,25 @@ def allocated(run: Callable[[], Any]) -> int:
     return max(accumulate(sizes))
 
 
+def tracked(run: Callable[[], Any], held: Sequence[torch.Tensor]) -> int:
+    """Likewise by PyTorch's own tracker, beyond what is `held`. It follows tensors; modules are kept from it, because
+    it would hook gradients that nobody asks for."""
+    tracker: Any = MemTracker()
+    tracker._pre_fw_hook = tracker._post_fw_hook = tracker._pre_bw_hook = tracker._post_bw_hook = lambda *_: None
+    tracker.track_external(*held)
+
+    def total(which: str) -> int:
+        return int(tracker.get_tracker_snapshot(which)[torch.device("cpu")]["Total"])
+
+    before = total("current")
+    with tracker:
+        run()
+    return total("peak") - before
+
+
 @pytest.mark.parametrize("family", ["opt", "llama", "bert"])
 @pytest.mark.parametrize("trains", [False, True], ids=["probes", "trains"])
-def test_the_trace_sees_what_the_allocator_gives_out(family: str, trains: bool) -> None:
+def test_the_trace_sees_what_the_allocator_gives_out_and_pytorchs_own_tracker_sees(family: str, trains: bool) -> None:
     config = Case("fedavg" if trains else "zorba", family, "full", frozen="resident", steps=2).config
     model, row, batch = block_model(family, config.model), np.array([False, True, True]), make_batch(16, TOKENS)
     plan = plan_round(config, 0, [0])
@@ -173,7 +190,11 @@ def test_the_trace_sees_what_the_allocator_gives_out(family: str, trains: bool) 
     with Trace(resident(twin)) as trace:
         before = trace.restart()
         work(twin)
-    assert trace.peak - before == pytest.approx(allocated(lambda: work(model)), rel=0.05)
+    traced = trace.peak - before
+    assert traced == pytest.approx(allocated(lambda: work(model)), rel=0.05)
+    model.scratch = None
+    texts = [batch.ids, batch.mask, batch.rows, batch.cols, batch.targets]
+    assert traced == pytest.approx(tracked(lambda: work(model), [*resident(model), *texts]), rel=0.05)
 
 
 def test_what_is_offloaded_is_not_on_the_device() -> None:
