@@ -13,7 +13,7 @@ from zorba_ray.runs.simulate import simulate
 
 SMALL = [
     "clients.count=6", "rounds=4", "clients.batch=4", "zo.directions=2", "allocation.plan=cyclic", "evaluation.every=4",
-    "evaluation.examples=32",
+    "evaluation.examples=32", "task.train_examples=200", "task.test_examples=40",
 ]  # fmt: skip
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from zorba_ray.commands.main import main
 
-SMALL = ["clients.count=6", "clients.batch=4", "zo.directions=4", "allocation.plan=cyclic"]
+SMALL = ["clients.count=6", "clients.batch=4", "zo.directions=4", "allocation.plan=cyclic",
+         "task.train_examples=400", "task.test_examples=40"]  # fmt: skip
 WIDE = "clients.budgets.classes=[{name: small, share: 1, budget: 1 MiB}, {name: large, share: 1, budget: 8 MiB}]"
 
 

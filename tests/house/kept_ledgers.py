@@ -55,7 +55,6 @@ class Ran:
 @cache
 def project() -> SimpleNamespace:
     """All that is needed of the package; nothing else here knows where in it things are."""
-    from zorba_ray.engine import cost
     from zorba_ray.ledger import ledger_sha256
     from zorba_ray.records.schema import RoundRecord
     from zorba_ray.runs.config import load_config
@@ -66,24 +65,10 @@ def project() -> SimpleNamespace:
     from zorba_ray.runtime.driver import Driver
     from zorba_ray.runtime.launch import answer
 
-    cost.count_stages = remembered(cost.count_stages)  # takes longer than a short run
     return SimpleNamespace(
         LEDGER=LEDGER, Driver=Driver, Here=Here, RoundRecord=RoundRecord, answer=answer, begin=begin,
         environment=environment, ledger_sha256=ledger_sha256, load_config=load_config, start_driver=start_driver,
     )  # fmt: skip
-
-
-def remembered(ask: Any) -> Any:
-    """What follows from a model's spec and some sizes alone is asked once for each."""
-    found: dict[Any, Any] = {}
-
-    def remembering(model: Any, *sizes: int) -> Any:
-        key = repr(model.spec), *sizes
-        if key not in found:
-            found[key] = ask(model, *sizes)
-        return found[key]
-
-    return remembering
 
 
 def kept() -> tuple[str, dict[str, Case]]:

@@ -13,6 +13,7 @@ from model.tiny_models import FAMILIES, _configs, block_model, head_of, make_bat
 from torch.utils.flop_counter import FlopCounterMode
 
 from zorba_ray.config.schema import LoraConfig
+from zorba_ray.engine import cost
 from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.model import BlockModel, HeadSpec, ModelSpec, from_module
@@ -76,6 +77,19 @@ def test_heads_that_are_not_as_wide_as_the_hidden_state() -> None:
 def test_few_bits_cost_as_many_operations(family: str) -> None:
     low, full = block_model(family, with_keys(precision="bfloat16")), block_model(family)
     assert stage_flops(low, 3, 8) == stage_flops(full, 3, 8)
+
+
+def test_models_alike_are_counted_once_and_others_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[BlockModel] = []
+    count = cost.count_stages
+    monkeypatch.setattr(cost, "_counted", {})
+    monkeypatch.setattr(cost, "count_stages", lambda model, tokens: asked.append(model) or count(model, tokens))
+    first, alike = block_model("opt"), block_model("opt")
+    assert stage_flops(first, 2, 5) == stage_flops(alike, 2, 5)
+    assert alike not in asked and first in asked
+    lora = [block_model("opt", with_keys(trainable="lora", lora=LoraConfig(rank=rank))) for rank in (2, 4)]
+    found = [sum(stage_flops(model, 2, 5)) for model in (first, *lora)]
+    assert found == sorted(set(found)), "adapters cost more, and larger ones yet more"
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:

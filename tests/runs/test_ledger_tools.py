@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from house.kept_ledgers import remembered
 from runs.toy_runs import ESTIMATED
 from world.world_settings import EVERYTHING
 from world.world_settings import run as world_run
 
 from zorba_ray.commands.replay import main
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.engine import cost
 from zorba_ray.ledger import LedgerWriter, read_ledger
 from zorba_ray.messages import SharedStep
 from zorba_ray.records.schema import ClientRecord, RoundRecord, to_records, to_table
@@ -47,14 +45,6 @@ KINDS = {
     "few bits": ["model.frozen=nf4", "allocation.plan=one_each"],
 }
 Harm = Callable[[Path], None]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def counted_once() -> Iterator[None]:
-    """What it counts takes longer than a short run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "count_stages", remembered(cost.count_stages))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from zorba_ray.runs.resume import check_same
 from zorba_ray.runs.simulate import simulate
 from zorba_ray.runs.summary import read_summary
 
-SMALL = ["clients.count=3", "allocation.plan=cyclic"]
+SMALL = ["clients.count=3", "allocation.plan=cyclic", "task.train_examples=200", "task.test_examples=40"]
 
 
 @pytest.fixture

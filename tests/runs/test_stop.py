@@ -19,7 +19,8 @@ from zorba_ray.runs.summary import Summary
 
 SMALL = [
     "clients.count=3", "rounds=6", "zo.directions=2", "clients.batch=2", "allocation.plan=cyclic", "evaluation.every=4",
-    "evaluation.examples=16", "fleet.devices=[{forward: 1e9, latency: 1}]", "step.lr=1e-4",
+    "evaluation.examples=16", "task.train_examples=200", "task.test_examples=40",
+    "fleet.devices=[{forward: 1e9, latency: 1}]", "step.lr=1e-4",
 ]  # fmt: skip
 
 

@@ -26,7 +26,8 @@ from zorba_ray.runtime.driver import Driver
 
 SMALL = [
     "clients.count=4", "rounds=9", "zo.directions=2", "seed=3", "allocation.plan=cyclic", "runtime.actors=2",
-    "evaluation.every=9", "evaluation.examples=32", "checkpoint.every=2",
+    "evaluation.every=9", "evaluation.examples=32", "checkpoint.every=2", "task.train_examples=200",
+    "task.test_examples=40",
 ]  # fmt: skip
 
 

@@ -45,7 +45,8 @@ def test_all_is_all(most: int) -> None:
 
 def test_the_draw_is_of_seed_and_data_alone() -> None:
     def drawn(*overrides: str) -> list[int]:
-        test = load_problem(load_config(None, ["evaluation.examples=40", *overrides])).task.test
+        config = load_config(None, ["evaluation.examples=40", "task.train_examples=50", *overrides])
+        test = load_problem(config).task.test
         assert len(test) == 40
         return [int(token) for token in test.tokens]
 

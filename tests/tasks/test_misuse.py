@@ -62,7 +62,7 @@ def refused(folder: Path, train: str, *keys: str) -> str:
 
 @pytest.mark.parametrize("wrong", ["terribl", "horribleness", "very kind"])
 def test_label_words_that_are_offered_do(wrong: str) -> None:
-    config = load_config(None, [f"task.words=[{wrong}, fine]"])
+    config = load_config(None, [f"task.words=[{wrong}, fine]", "task.train_examples=20", "task.test_examples=20"])
     with pytest.raises(ConfigError, match="words that do are ") as caught:
         load_task(config.task, config.model, 0)
     offered = str(caught.value).partition("words that do are ")[2].split(", ")

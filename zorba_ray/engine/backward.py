@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from zorba_ray.engine.cost import LENGTHS, at_length, blank_batch, counted, polynomial
+from zorba_ray.engine.cost import at_length, blank_batch, counted, counted_once
 from zorba_ray.engine.plain import plain_loss
 from zorba_ray.model.blocks import Block
 from zorba_ray.model.hollow import at_hand
@@ -61,9 +61,9 @@ def backward_flops(model: BlockModel, row: Row, examples: int, tokens: int, chec
         return 0.0
     key = row.tobytes() + b"again" * checkpointing
     if key not in model.backward:
-        model.backward[key] = polynomial([
-            np.array([_backward(model, row, length, checkpointing)]) for length in LENGTHS
-        ])  # fmt: skip
+        model.backward[key] = counted_once(
+            model, key, lambda length: np.array([_backward(model, row, length, checkpointing)])
+        )
     return float(examples * at_length(model.backward[key], tokens)[0])
 
 

@@ -23,6 +23,7 @@ from zorba_ray.model.model import BlockModel
 PLAIN = (bool, int, float, str)
 NUMBERS = ("layer_idx", "layer_id")  # which of the layers one is, not what it does
 LENGTHS = (2, 3, 4)  # tokens at which stages are counted: a stage is a polynomial of degree 2 in them
+_counted: dict[Hashable, NDArray[np.float64]] = {}  # in this process, of models alike: it takes longer than a short run
 
 
 def stage_flops(model: BlockModel, examples: int, tokens: int) -> list[float]:
@@ -31,8 +32,20 @@ def stage_flops(model: BlockModel, examples: int, tokens: int) -> list[float]:
     The head answers once per example, or at every token but the last for language modelling.
     """
     if model.flops is None:
-        model.flops = polynomial([np.array(count_stages(model, length)) for length in LENGTHS])
+        model.flops = counted_once(model, "forward", lambda length: np.array(count_stages(model, length)))
     return [float(examples * value) for value in at_length(model.flops, tokens)]
+
+
+def counted_once(
+    model: BlockModel, what: Hashable, count: Callable[[int], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """The polynomial of what is counted at `LENGTHS`; of a model like one that was counted before, that one's."""
+    spec = model.spec
+    away = tuple(block.offloaded for block in model.blocks)
+    key = what, kind_of(model.module), repr(spec.transformers_config), spec.attention, spec.head, model.precision, away
+    if key not in _counted:
+        _counted[key] = polynomial([count(length) for length in LENGTHS])
+    return _counted[key]
 
 
 def polynomial(values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
