@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from zorba_ray.studies.aggregate import band, common_budget, cost_to_reach, score_at, spread
+from zorba_ray.studies.aggregate import band, common_budget, cost_to_reach, paired, score_at, spread, student
 
 VALUES = st.sampled_from([math.inf, -math.inf]).flatmap(
     lambda end: st.lists(st.floats(-1e9, 1e9) | st.just(end), min_size=1, max_size=9)
@@ -91,3 +91,28 @@ def test_a_band_holds_its_median_and_goes_as_far_as_all_runs(runs: list[Curve]) 
     assert len(found.median) == min(len(x) for x, _ in runs)
     assert (found.least <= found.median).all() and (found.median <= found.most).all()
     assert (np.diff(found.x) >= 0).all()
+
+
+@pytest.mark.parametrize(("freedom", "t"), [(1, 12.7062), (2, 4.30265), (4, 2.77645), (9, 2.26216), (30, 2.04227)])
+def test_students_quantiles_are_those_of_the_books(freedom: int, t: float) -> None:
+    assert student(freedom, 0.95) == pytest.approx(t, rel=1e-5)
+
+
+def test_paired_differences_forget_what_seeds_share() -> None:
+    found = paired([1.1, 5.2, 9.1], [1.0, 5.0, 9.0])
+    assert found is not None and found.mean == pytest.approx(0.4 / 3) and (found.better, found.count) == (3, 3)
+    half = 4.30265 * np.std([0.1, 0.2, 0.1], ddof=1) / math.sqrt(3)
+    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half), rel=1e-4)
+    one = paired([1.0, -math.inf], [0.5, 0.5])
+    assert one is not None and one.count == 1 and one.high == math.inf
+    assert paired([-math.inf], [0.0]) is None
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    rng, held, tries = np.random.default_rng(0), 0, 2000
+    for _ in range(tries):
+        shared = rng.normal(0, 10, 4)
+        found = paired((shared + rng.normal(1, 1, 4)).tolist(), shared.tolist())
+        assert found is not None
+        held += found.low <= 1 <= found.high
+    assert abs(held / tries - 0.95) < 5 * math.sqrt(0.95 * 0.05 / tries)

@@ -16,7 +16,16 @@ from zorba_ray.report.page import code, facts, figure, folded, page, section
 from zorba_ray.report.page import table as html_table
 from zorba_ray.report.pictures import Picture, inline, write_png
 from zorba_ray.report.study_figures import AXES, Axis, Curve, Sweep
-from zorba_ray.report.study_tables import Table, as_markdown, as_text, final_score, signed_target, tables, to_target
+from zorba_ray.report.study_tables import (
+    Table,
+    as_latex,
+    as_markdown,
+    as_text,
+    final_score,
+    signed_target,
+    tables,
+    to_target,
+)
 from zorba_ray.studies.aggregate import band, spread
 from zorba_ray.studies.cells import cells
 from zorba_ray.studies.collect import Comparison, collect, write_tables
@@ -33,6 +42,7 @@ def conclude(study: Study, folder: Path) -> tuple[str, bool]:
     made = tables(study, comparisons)
     text = "\n".join(filter(None, map(as_text, made)))
     (folder / "table.txt").write_text(text, encoding="utf-8")
+    (folder / "table.tex").write_text("\n".join(filter(None, map(as_latex, made))), encoding="utf-8")
     (folder / "table.md").write_text("\n".join(filter(None, map(as_markdown, made))), encoding="utf-8")
     body = [header(study, comparisons), *(show_table(each) for each in made)]
     for each in sections(study, comparisons):

@@ -11,7 +11,7 @@ import numpy as np
 from zorba_ray.config.units import format_bytes
 from zorba_ray.config.words import duration, flops, text_table
 from zorba_ray.methods import has_gradients
-from zorba_ray.studies.aggregate import Floats, Spread, common_budget, cost_to_reach, score_at, spread
+from zorba_ray.studies.aggregate import Floats, Spread, common_budget, cost_to_reach, paired, score_at, spread
 from zorba_ray.studies.collect import Comparison, Result
 from zorba_ray.studies.spec import Study
 
@@ -31,17 +31,18 @@ class Table:
 
 def tables(study: Study, comparisons: Sequence[Comparison]) -> list[Table]:
     """What came out, what the target cost, what a client pays in one round, and what to know before comparing."""
-    made = (outcome_table, target_table, cost_table, notes_table)
+    made = (outcome_table, paired_table, target_table, cost_table, notes_table)
     return [make(study, comparisons) for make in made]
 
 
 def outcome_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
-    head = [*arm_head(study), "Rate", f"Test {study.metric}", "At equal FLOPs", "At equal uploads", "Worst clients"]
+    head = [*arm_head(study), "n", "Rate", f"Test {study.metric}", "At equal FLOPs", "At equal uploads",
+            "Worst clients"]  # fmt: skip
     about = (
-        f"Test {study.metric} after the last round: median [worst – best] over {len(study.seeds)} seeds; then at the "
-        f"largest forward FLOPs that every arm without gradients spent, and at the most uploaded numbers that every "
-        f"arm sent{budget_text(study, comparisons)}. {LESS}: an arm with gradients that ended before it had spent so "
-        f"much; its last. Worst clients: the last accuracy of the tenth of the clients with the "
+        f"Test {study.metric}{examples_text(comparisons)} after the last round: median [worst – best] over n seeds; "
+        f"then at the largest forward FLOPs that every arm without gradients spent, and at the most uploaded numbers "
+        f"that every arm sent{budget_text(study, comparisons)}. {LESS}: an arm with gradients that ended before it had "
+        f"spent so much; its last. Worst clients: the last accuracy of the tenth of the clients with the "
         f"lowest, each on test data like its own, the median seed. A seed that diverged counts as worse than any "
         f"other. Rates marked ‹ or › are the lowest or highest that were tried."
     )
@@ -49,12 +50,53 @@ def outcome_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
     for each in comparisons:
         row = arm_cells(study, each)
         if each.choice is None or not each.finals:
-            rows.append([*row, NEVER, failure(each), *[NEVER] * 3])
+            rows.append([*row, "0", NEVER, failure(each), *[NEVER] * 3])
             continue
         ends = spread([final_score(study, result) for result in each.finals])
         equal = [at_equal(study, each, comparisons, name) for name in ("flops", "numbers_up")]
-        rows.append([*row, rate_text(each), show_spread(study, ends), *equal, worst_clients(each)])
+        rows.append([*row, f"{ends.count}", rate_text(each), show_spread(study, ends), *equal, worst_clients(each)])
     return Table("What came out", about, head, rows)
+
+
+def examples_text(comparisons: Sequence[Comparison]) -> str:
+    """On how many test examples, and what chance alone does to a share of so many."""
+    curves = [r.curve["examples"] for each in comparisons for r in each.finals if len(r.curve.get("examples", ()))]
+    sizes = sorted({int(curve[-1]) for curve in curves})
+    if not sizes:
+        return ""
+    chance = f"; the draw of {sizes[0]:,} alone is worth ± {50 / math.sqrt(sizes[0]):.1f} points at 50 %"
+    return f" (on {' or '.join(f'{size:,}' for size in sizes)} examples{chance})"
+
+
+def paired_table(study: Study, comparisons: Sequence[Comparison]) -> Table:
+    """Each arm against a named one, seed by seed: same data split, same draws, so what seeds share falls out."""
+    names = [arm.name for arm in study.chosen]
+    name = study.against if study.against in names else names[0]
+    about = (
+        f"Test {study.metric} of the last round less that of {name!r} on the same seed: mean, and the interval that "
+        f"holds the true mean with 95 % confidence (Student, over seeds; not corrected for the number of arms). n: "
+        f"seeds on which both ended well. Better: on how many of them."
+    )
+    rows = []
+    for each in comparisons:
+        other = next((o for o in comparisons if o.cell.arm.name == name and o.cell.setting == each.cell.setting), None)
+        if each.cell.arm.name == name or other is None:
+            continue
+        mine, theirs = ({r.run.seed: final_score(study, r) for r in cell.finals} for cell in (each, other))
+        seeds = sorted(mine.keys() & theirs.keys())
+        found = paired([mine[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+        if found is None:
+            rows.append([*arm_cells(study, each), "0", NEVER, NEVER, NEVER])
+            continue
+        interval = f"{change(study, found.low)} … {change(study, found.high)}" if found.count > 1 else NEVER
+        better = f"{found.better} of {found.count}"
+        rows.append([*arm_cells(study, each), f"{found.count}", change(study, found.mean), interval, better])
+    return Table(f"Against {name}", about, [*arm_head(study), "n", "Difference", "95 % interval", "Better"], rows)
+
+
+def change(study: Study, value: float) -> str:
+    """A difference of scores, as a change of the metric."""
+    return f"{100 * value:+.1f} points" if study.metric == "accuracy" else f"{-value:+.4f}"
 
 
 COSTS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
@@ -256,3 +298,27 @@ def as_markdown(each: Table) -> str:
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     about = f"{each.about}\n\n" if each.about else ""
     return f"### {each.title}\n\n{about}{body}\n"
+
+
+TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "—": "---", "–": "--", "−": "$-$",
+    "†": r"\textdagger{}", "…": r"\dots{}", "‹": r"\guilsinglleft{}", "›": r"\guilsinglright{}", "≥": r"$\geq$",
+    "≤": r"$\leq$", "±": r"$\pm$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def as_latex(each: Table) -> str:
+    """A tabular of the package booktabs, with what the columns are as its caption. Notes are no table of a paper."""
+    if not each.rows or each.head[-1] == "Note":
+        return ""
+    lines = [" & ".join(map(tex, line)) + r" \\" for line in (each.head, *each.rows)]
+    return "\n".join([
+        r"\begin{table}", r"\centering", rf"\caption{{{tex(each.title)}. {tex(each.about)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(each.head) - 1)}}}", r"\toprule", lines[0], r"\midrule", *lines[1:],
+        r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+    ])  # fmt: skip
+
+
+def tex(text: str) -> str:
+    return "".join(TEX.get(letter, letter) for letter in text)

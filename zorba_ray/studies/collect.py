@@ -47,9 +47,11 @@ class Result:
 
 
 CURVE = ("rounds", "accuracy", "loss", "client_accuracy", "client_accuracy_worst", "bytes_up", "bytes_down",
-         "bytes_per_client", "numbers_up", "flops", "backward_flops", "virtual_seconds", "seconds")  # fmt: skip
+         "bytes_per_client", "numbers_up", "flops", "backward_flops", "virtual_seconds", "seconds",
+         "examples")  # fmt: skip
 """Costs are sums up to the evaluation: bytes and FLOPs over all clients, `bytes_per_client` up and down over the
-number of clients, `numbers_up` uploaded numbers of 4 bytes. Columns that a run's records do not have are NaN."""
+number of clients, `numbers_up` uploaded numbers of 4 bytes; `examples` are those evaluated on. Columns that a run's
+records do not have are NaN."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ def curve_of(records: pa.Table, clients: int) -> dict[str, Floats]:
         "backward_flops": so_far(backward),
         "virtual_seconds": np.concatenate([[0.0], column(rounds, "virtual_seconds")])[last],
         "seconds": so_far(column(rounds, "seconds")),
+        "examples": column(evaluations, "examples"),
     }
 
 

@@ -80,6 +80,7 @@ class Study:
     tuning: Tuning = section(Tuning, "the sweep by which each arm's learning rate is chosen")
     scale: Scale = section(Scale, "every arm again for each value of one key")
     metric: str = option("accuracy", "what the table and the figures are about", METRICS)
+    against: str = option("", "name of the arm that the others are compared with, seed by seed; empty: the first")
     target: float = option(0.9, "the cost of reaching this is tabled: accuracy at least, or loss at most")
     lifted: str = option("1 TiB", "budget of every client of an arm whose budgets are lifted")
     override: list[str] = option([], "key=value over everything else; the command line's keys of runs come here")
@@ -165,6 +166,7 @@ def check(study: Study) -> None:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
             raise ConfigError(f"no arm is called {name!r}; the nearest is {close!r}")
+    require(not study.against or study.against in names, "against", study.against, f"one of {', '.join(names)}")
     require(bool(study.seeds), "seeds", [], "a list of one seed or more")
     require(len(set(study.seeds)) == len(study.seeds), "seeds", study.seeds, "free of repetitions")
     require(study.metric in METRICS, "metric", study.metric, f"one of {', '.join(METRICS)}")

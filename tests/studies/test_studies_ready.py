@@ -1,0 +1,31 @@
+"""Every study that comes with us, each arm really begun: one round of few clients, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zorba_ray.config.shipped import CONFIGS
+from zorba_ray.studies.carry import carry
+from zorba_ray.studies.cells import cells, final_runs
+from zorba_ray.studies.spec import load_study
+
+HERE = [path for path in sorted((CONFIGS / "studies").glob("*.yaml")) if not load_study(path).base]
+ARMS = [(path, arm.name) for path in HERE for arm in load_study(path).arms]
+SMALL = [
+    "rounds=1", "evaluation.every=1", "evaluation.examples=8", "task.train_examples=96", "task.test_examples=16",
+    "task.validation_examples=16", "clients.batch=2", "seeds=[0]", "tuning.factors=[1]",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "arm"), ARMS, ids=[f"{path.stem}: {arm}" for path, arm in ARMS])
+def test_every_arm_of_a_study_runs(path: Path, arm: str) -> None:
+    study = load_study(path, SMALL)
+    study.scale.values, study.only = study.scale.values[:1], [arm]
+    (cell,) = cells(study)
+    (run,) = final_runs(study, cell, cell.rates[0])
+    carried = carry(run.config, "cpu", "small")
+    assert carried.status == "ok", carried.message
+    assert "summary.json" in carried.files
