@@ -92,13 +92,13 @@ def compare(number: int) -> dict[str, object]:
     bound = Bound(instance)
     plan, seconds = timed(instance, AllocationConfig(order=["convergence"], epsilon=[0.0], time_limit=10.0))
     simple = {name: describe(name, alternative(name, instance, 0), bound) for name in NAMES}
-    feasible = {name: other.bound for name, other in simple.items() if other.feasible}
-    best = min(feasible, key=lambda name: feasible[name]) if feasible else ""
+    feasible = {name: other.merit for name, other in simple.items() if other.feasible}
+    best = max(feasible, key=lambda name: feasible[name]) if feasible else ""
     return {
         "instance": number, "regime": regime, "clients": instance.clients, "blocks": instance.blocks,
-        "coverage": int(instance.coverage[0]), "bound": plan.bound, "lower_bound": plan.lower_bound,
-        "best_rule": best, "best_rule_bound": feasible.get(best), "seconds": seconds,
-        "ratio": plan.bound / feasible[best] if best else None,
+        "coverage": int(instance.coverage[0]), "merit": plan.merit, "limit": plan.limit, "rate": plan.rate,
+        "best_rule": best, "best_rule_merit": feasible.get(best), "seconds": seconds,
+        "ratio": feasible[best] / plan.merit if best else None,
     }  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def regime_rows(found: list[dict[str, object]]) -> list[list[str]]:
     rows = []
     for regime, group in by_regime.items():
         ratios = np.array([each["ratio"] for each in group if each["ratio"] is not None], dtype=float)
-        proven = np.array([each["bound"] / each["lower_bound"] for each in group], dtype=float)
+        proven = np.array([each["limit"] / each["merit"] for each in group], dtype=float)
         equal = [str(each["best_rule"]) for each in group if each["best_rule"] and float(each["ratio"]) > 1 - EQUAL]
         rows.append([
             str(regime), f"{len(group)}", f"{len(group) - len(ratios)}", f"{np.median(ratios):.3f}",
@@ -134,13 +134,13 @@ def main() -> None:
     rows = level_rows("10,000 × 48, 10 classes", large, large_seconds)
     rows += level_rows("the same, variances × 100", noisy, noisy_seconds)
     rows += level_rows("100 × 24, direct", direct, direct_seconds)
-    head = ["Instance", "Level", "Program", "Exact f*", "Proven bound", "Gap", "MIP gap", "Found by", "Seconds",
+    head = ["Instance", "Level", "Program", "Exact f*", "Limit", "Gap", "MIP gap", "Found by", "Seconds",
             "In all"]  # fmt: skip
     print(text_table(head, rows))
 
     found = [compare(number) for number in range(10 if options.quick else 50)]
-    print("\nFirst level, bound of the plan / bound of the best feasible simple rule (below 1 is better)\n")
-    head = ["Regime", "Instances", "No rule feasible", "Median", "Best", "Worst", "Rule as good", "Φ / proven, median",
+    print("\nFirst level, merit of the best feasible simple rule / merit of the plan (below 1: the plan is better)\n")
+    head = ["Regime", "Instances", "No rule feasible", "Median", "Best", "Worst", "Rule as good", "Limit / M, median",
             "most"]  # fmt: skip
     print(text_table(head, regime_rows(found)))
     ratios = [each["ratio"] for each in found if each["ratio"] is not None]

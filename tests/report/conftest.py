@@ -46,9 +46,9 @@ def make_run(
     total = float(need.sum())
     vram = Level("vram", total, total, 0.0, 0.2, 0.05, 1.05 * total, total, "patterns", True, total, 0.0, "search")
     plan = Plan(
-        name=config.allocation.plan, matrix=matrix, levels=(level, vram) if solved else (), bound=2.4, variance=2.0,
-        bias=0.4, lower_bound=2.28, vram=total, worst=0.9, compute=1e9, slack=budgets.bytes - need, feasible=True,
-        messages=("budgets bind for <some> clients",),
+        name=config.allocation.plan, matrix=matrix, levels=(level, vram) if solved else (), merit=0.42, rate=0.004,
+        limit=0.44, bound=2.4, variance=2.0, bias=0.4, vram=total, worst=0.9, compute=1e9,
+        slack=budgets.bytes - need, feasible=True, messages=("budgets bind for <some> clients",),
     )  # fmt: skip
     (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     (folder / "allocation.json").write_text(json.dumps(plan.to_json()), encoding="utf-8")

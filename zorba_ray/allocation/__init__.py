@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from zorba_ray.allocation.alternatives import NAMES, alternative
+from zorba_ray.allocation.advice import advice
+from zorba_ray.allocation.alternatives import NAMES, alternative, given
 from zorba_ray.allocation.bound import Bound
 from zorba_ray.allocation.feasibility import afforded, exactly
 from zorba_ray.allocation.instance import Instance, instance_from
@@ -20,19 +21,26 @@ from zorba_ray.world.budgets import Budgets, client_budgets
 
 __all__ = [
     "NAMES", "Bound", "Budgets", "Instance", "Level", "ModelShape", "Plan", "VramModel", "afforded", "alternative",
-    "client_budgets", "describe", "instance_from", "make_plan", "rotated", "textbook",
+    "client_budgets", "describe", "instance_from", "make_plan", "rotated", "textbook", "without_program",
 ]  # fmt: skip
 
 
 def make_plan(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
     """The plan that `config.plan` names. A simple rule that breaks a budget is refused; one that misses the coverage is
     allowed (blocks that nobody tunes stay as they are) and says so."""
+    plan = checked_plan(instance, config, seed)
+    known = config.statistics == "estimated" or bool(config.gradient or config.batch_variance or config.client_variance)
+    return replace(plan, messages=(*plan.messages, *advice(instance, plan))) if known else plan
+
+
+def checked_plan(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
+    """Without advice."""
     if config.plan == "zorba":
         plan = solve(instance, config, seed)
         bare = [instance.name(int(block)) for block in np.flatnonzero(plan.coverage == 0)]
         some = 0 < len(bare) < instance.blocks
         return replace(plan, messages=(*plan.messages, *untuned(bare))) if some else plan
-    plan = describe(config.plan, alternative(config.plan, instance, seed), Bound(instance))
+    plan = without_program(instance, config, seed)
     over = int((plan.slack < 0).sum())
     if over:
         worst = exactly(float((instance.budgets - plan.slack).max()))
@@ -41,6 +49,12 @@ def make_plan(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
             f"{worst}: raise their budgets, or use allocation.plan=zorba"
         )
     return plan
+
+
+def without_program(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
+    """The plan of a simple rule, or of the rows that are given, also where it does not fit."""
+    rows = given(config.rows, instance) if config.plan == "given" else alternative(config.plan, instance, seed)
+    return describe(config.plan, rows, Bound(instance))
 
 
 def untuned(names: Sequence[str]) -> list[str]:

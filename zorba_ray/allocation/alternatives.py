@@ -3,12 +3,13 @@ reported as infeasible where budgets do not allow it. None of them is promised t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.allocation.instance import Instance
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.engine.memory import Matrix
 from zorba_ray.noise import Domain, generator
 
@@ -41,6 +42,17 @@ def alternative(name: str, instance: Instance, seed: int) -> Matrix:
     if name == "cyclic":
         return cyclic(instance, fill)
     return balanced(instance, fill, limit=1 if name == "one_each" else blocks)
+
+
+def given(rows: Sequence[str], instance: Instance) -> Matrix:
+    """The plan that somebody wrote down, a text of 0 and 1 a client; the rows are repeated where clients are more."""
+    for row in rows:
+        if len(row) != instance.blocks:
+            raise ConfigError(f"allocation.rows: {row!r} has {len(row)} digits, the model has {instance.blocks} blocks")
+    if len(rows) > instance.clients:
+        raise ConfigError(f"allocation.rows has {len(rows)} rows, there are {instance.clients} clients")
+    few = np.array([[digit == "1" for digit in row] for row in rows], dtype=bool)
+    return few[np.arange(instance.clients) % len(few)]
 
 
 class Filler:

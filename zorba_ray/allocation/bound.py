@@ -1,4 +1,9 @@
-"""Our bound Φ(a) = Σ_l [ηΛ_l·Var_l(a) + Bias_l(a)] on the error of a round's step, exactly: docs/allocation.md.
+"""What a plan's step is worth, exactly: its merit, and Φ, our bound on its error. Formulas: docs/allocation.md.
+
+To second order a round at rate η brings the loss down by `η D − ½ η² Q`: D is what its mean step gains, less what a
+plan that stays loses over the horizon, Q the curvature that the step meets. At its own best rate η* = D/Q that is the
+merit M = D²/2Q. Programs and searches want a sum over blocks instead: the cost `C_η = ΣG − (D − ½ η Q)`, less of which
+is more progress at η; M is the most of `η (ΣG − C_η)` over η.
 
 Everything depends on the allocation through power sums S_j[l,q] = Σ_n w_n^j a_nl a_nq, j = 0..3 (o_lq = S_0[l,q],
 m_l = S_0[l,l], W_l = S_1[l,l]), and, for rotated plans, through two sums over classes. Weights are scaled to mean 1.
@@ -6,6 +11,7 @@ m_l = S_0[l,l], W_l = S_1[l,l]), and, for rotated plans, through two sums over c
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,23 +34,38 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class BoundValue:
-    """Φ and its parts, per block [L]; `total` is Φ."""
+class Worth:
+    """What a plan's step does to each block, [L]."""
 
-    variance: Floats  # Var_l, to be multiplied by ηΛ_l
-    bias: Floats
-    step: Floats  # ηΛ_l
+    gain: Floats  # D_l = r_l G_l − ½ x lasting_l
+    cost: Floats  # Q_l = Λ_l E‖step_l‖²
+    variance: Floats  # Var_l
+    bias: Floats  # Bias_l
+    phi: Floats  # ηΛ_l Var_l + Bias_l, at the rate of the config
 
     @property
-    def total(self) -> float:
-        return float((self.step * self.variance + self.bias).sum())
+    def merit(self) -> float:
+        """M: how much a round at the plan's best rate brings the loss down; 0 where no rate does."""
+        gain, cost = float(self.gain.sum()), float(self.cost.sum())
+        return gain**2 / (2 * cost) if gain > 0 and cost > 0 else 0.0
+
+    @property
+    def rate(self) -> float:
+        """η*, that best rate; 0 where there is none."""
+        gain, cost = float(self.gain.sum()), float(self.cost.sum())
+        return gain / cost if gain > 0 and cost > 0 else 0.0
+
+    def progress(self, rate: float) -> float:
+        """η D − ½ η² Q."""
+        return rate * float(self.gain.sum()) - rate**2 / 2 * float(self.cost.sum())
 
 
 class Bound:
-    """The bound of one instance: constants once, then any number of allocations."""
+    """The moments of one instance's step: constants once, then any number of allocations. `rate` is the η of C_η."""
 
-    def __init__(self, instance: Instance):
+    def __init__(self, instance: Instance, rate: float = 0.0):
         self.instance = instance
+        self.rate = rate
         n = instance.clients
         scaled = instance.weights / instance.weights.mean()
         self.weights = np.ones(n) if instance.equal_weights else scaled
@@ -64,7 +85,7 @@ class Bound:
         self.q_rotated = float((self.class_sizes * self.class_weights**2).sum()) / n**2
         self.tau = instance.client_variance / (1 - self.q) if n > 1 else np.zeros(instance.blocks)
         self.reach, self.spread, self.jitter = participation(n, instance.taking_part)
-        self.step = instance.lr * instance.smoothness  # ηΛ_l [L]
+        self.half = rate / 2 * instance.smoothness  # ½ηΛ_l [L]
         self.gain = np.broadcast_to(instance.gain, (instance.blocks, instance.blocks))
         self.kappa = KAPPA[instance.kind]
 
@@ -110,8 +131,22 @@ class Bound:
         dev = linear - 2 * (reach * c * x + jitter * cross) + second * self.q
         return np.asarray(second * g + linear * s + dev * tau)
 
-    def own(self, rows: NDArray[np.int64], totals: Powers, held: Floats, own_pair: Floats) -> tuple[Floats, Floats]:
-        """Terms of Var_l and Bias_l [R] that do not multiply d_l; `own_pair` [R] is what `pairs` gives for q = l."""
+    @property
+    def most(self) -> float:
+        """ΣG: what C_η is when nothing moves, and D at most."""
+        return float(self.instance.gradient.sum())
+
+    def at(self, rate: float) -> Bound:
+        """The same with another rate of C_η."""
+        other = copy.copy(self)
+        other.rate, other.half = rate, rate / 2 * self.instance.smoothness
+        return other
+
+    def own(
+        self, rows: NDArray[np.int64], totals: Powers, held: Floats, own_pair: Floats
+    ) -> tuple[Floats, Floats, Floats]:
+        """Of the step's error: its second moment without what multiplies d_l, the part of it that lasts, both [R], and
+        r_l, the chance that the block moves. `own_pair` [R] is what `pairs` gives for q = l."""
         instance = self.instance
         g, s, tau = instance.gradient[rows], instance.batch_variance[rows], self.tau[rows]
         count, w1, w2 = totals[0], np.where(totals[1] > 1e-9, totals[1], 1.0), totals[2]
@@ -126,18 +161,34 @@ class Bound:
         else:
             p2, p1, q = w2, w2, self.q
         lasting = reach**2 * tau * (p2 / w1**2 - 2 * p1 / (w1 * self.total_weight) + q)
-        bias = np.where(k > 0, lasting + (1 - reach) ** 2 * g, g)
-        variance = self.kappa / instance.directions * own_pair + s * linear + reach * (1 - reach) * g
-        return np.where(k > 0, variance + spread_out - lasting, 0.0), bias
+        moment = self.kappa / instance.directions * own_pair + s * linear + reach * (1 - reach) * g + spread_out
+        some = k > 0
+        return np.where(some, moment, 0.0), np.where(some, lasting, 0.0), np.where(some, reach, 0.0)
 
-    def value(self, sums: Sums) -> BoundValue:
-        """Φ of an allocation given by its sums."""
-        rows = np.arange(self.instance.blocks)
+    def split(
+        self, rows: NDArray[np.int64], moment: Floats, lasting: Floats, reach: Floats
+    ) -> tuple[Floats, Floats]:
+        """D_l and Q_l [R]: error and mean together are the step's second moment."""
+        g = self.instance.gradient[rows]
+        gain = reach * g - self.instance.horizon / 2 * lasting
+        return gain, self.instance.smoothness[rows] * (moment + reach**2 * g)
+
+    def costs(self, rows: NDArray[np.int64], moment: Floats, lasting: Floats, reach: Floats) -> Floats:
+        """The summands of C_η [R]; moments may be rows of several plans."""
+        gain, cost = self.split(rows, moment, lasting, reach)
+        return np.asarray(self.instance.gradient[rows] - gain + self.rate / 2 * cost)
+
+    def value(self, sums: Sums) -> Worth:
+        """Of an allocation given by its sums."""
+        instance = self.instance
+        rows = np.arange(instance.blocks)
         totals = sums.power[:, rows, rows]
         entries = self.pairs(rows, totals, sums.power)
-        variance, bias = self.own(rows, totals, sums.held, entries[rows, rows])
-        variance = variance + self.instance.sizes / self.instance.directions * entries.sum(axis=1)
-        return BoundValue(np.where(totals[0] > 0, variance, 0.0), bias, self.step)
+        moment, lasting, reach = self.own(rows, totals, sums.held, entries[rows, rows])
+        moment = moment + np.where(totals[0] > 0, instance.sizes / instance.directions * entries.sum(axis=1), 0.0)
+        gain, cost = self.split(rows, moment, lasting, reach)
+        variance, bias = moment - lasting, lasting + (1 - reach) ** 2 * instance.gradient
+        return Worth(gain, cost, variance, bias, instance.lr * instance.smoothness * variance + bias)
 
-    def of(self, matrix: Matrix) -> BoundValue:
+    def of(self, matrix: Matrix) -> Worth:
         return self.value(self.sums(matrix))

@@ -1,5 +1,5 @@
-"""Every plan of a tiny instance: the plainest proof, and the only exact one where unequal weights make Φ no function of
-counts."""
+"""Every plan of a tiny instance: the plainest proof, and the only exact one where unequal weights make what a plan
+is worth no function of counts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class AllPlans:
-    """The matrices [B, N, L] that keep budgets and coverage, and their objectives [B]."""
+    """The matrices [B, N, L] that keep budgets and coverage, their gain and cost and other objectives [B]."""
 
     matrices: Matrix
+    gain: Floats  # D
+    cost: Floats  # Q
     values: dict[str, Floats]
+
+    @property
+    def merit(self) -> Floats:
+        return np.where(self.gain > 0, self.gain**2 / (2 * np.where(self.cost > 0, self.cost, np.inf)), 0.0)
 
 
 def enumerable(bound: Bound, formulation: str) -> bool:
@@ -36,18 +42,18 @@ def all_plans(bound: Bound, worst: bool) -> AllPlans:
     choices = np.array(list(product(*(range(len(p)) for p in patterns))), dtype=np.int64)
     matrices = np.stack([p[choices[:, n]] for n, p in enumerate(patterns)], axis=1)
     matrices = matrices[(matrices.sum(axis=1) >= instance.coverage).all(axis=1)]
-    phi = [totals(bound, matrices[i : i + CHUNK]) for i in range(0, len(matrices), CHUNK)]
+    worth = [totals(bound, matrices[i : i + CHUNK]) for i in range(0, len(matrices), CHUNK)]
+    gain, cost = np.concatenate([*worth, np.zeros((2, 0))], axis=1)  # [B] each
     vram = instance.vram.of(matrices)
     values = {
-        "convergence": np.concatenate([*phi, np.zeros(0)]),
         "vram": (vram / instance.budgets).max(axis=1) if worst else vram.sum(axis=1),
         "compute": instance.compute(matrices).sum(axis=1),
     }
-    return AllPlans(matrices, values)
+    return AllPlans(matrices, gain, cost, values)
 
 
 def totals(bound: Bound, matrices: Matrix) -> Floats:
-    """Φ of many matrices [B, N, L] at once."""
+    """D and Q [2, B] of many matrices [B, N, L] at once."""
     instance = bound.instance
     count, blocks = len(matrices), instance.blocks
     a = matrices.astype(np.float64)
@@ -59,7 +65,7 @@ def totals(bound: Bound, matrices: Matrix) -> Floats:
     rows, flat = np.tile(np.arange(blocks), count), np.arange(count * blocks)
     own = Sums(power, held).power[:, flat, rows]
     entries = bound.pairs(rows, own, power)
-    variance, bias = bound.own(rows, own, held, entries[flat, rows])
+    moment, lasting, reach = bound.own(rows, own, held, entries[flat, rows])
     inner = np.where(own[0] > 0, instance.sizes[rows] / instance.directions * entries.sum(axis=1), 0.0)
-    phi = bound.step[rows] * (variance + inner) + bias
-    return np.asarray(phi.reshape(count, blocks).sum(axis=1))
+    parts = bound.split(rows, moment + inner, lasting, reach)
+    return np.stack([part.reshape(count, blocks).sum(axis=1) for part in parts])

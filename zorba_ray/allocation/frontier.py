@@ -1,4 +1,4 @@
-"""The Pareto frontier of bound against VRAM: the program solved for a sweep of ε."""
+"""The Pareto frontier of merit against VRAM: the program solved for a sweep of ε."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SWEEP = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5)
 def frontier(
     instance: Instance, config: AllocationConfig, seed: int, sweep: Sequence[float] = SWEEP
 ) -> list[tuple[float, Plan]]:
-    """Plans of least VRAM for which the bound exceeds its optimum by at most ε (relative), without dominated ones."""
+    """Plans of least VRAM whose merit is at least M*/(1 + ε), without dominated ones."""
     settings = [
         replace(config, order=["convergence", "vram"], epsilon=[epsilon, 0.0], epsilon_kind="relative")
         for epsilon in sweep
@@ -43,6 +43,6 @@ def frontier(
 
 
 def dominates(one: Plan, other: Plan) -> bool:
-    """At least as good in bound and VRAM, and better in one of them."""
-    as_good = one.bound <= other.bound and one.vram <= other.vram
-    return as_good and (one.bound < other.bound or one.vram < other.vram)
+    """At least as good in merit and VRAM, and better in one of them."""
+    as_good = one.merit >= other.merit and one.vram <= other.vram
+    return as_good and (one.merit > other.merit or one.vram < other.vram)

@@ -39,10 +39,12 @@ def effort(groups: int, blocks: int) -> Effort:
 class Improver:
     """Searches over the rows of fixed groups."""
 
-    def __init__(self, bound: Bound, groups: Groups, worst: bool, seed: int):
+    def __init__(self, bound: Bound, groups: Groups, worst: bool, seed: int, light: bool = False):
         self.bound, self.groups, self.worst, self.seed = bound, groups, worst, seed
         self.instance = bound.instance
         self.effort = effort(len(groups.size), self.instance.blocks)
+        if light:  # what begins from a plan that was searched for already
+            self.effort = replace(self.effort, trades=False, kicks=0)
 
     def state(self, rows: Matrix) -> State:
         return State(self.bound, self.groups, rows, self.worst)

@@ -40,6 +40,7 @@ class Instance:
     passes: int = 2  # evaluations of what follows the first active block: 2P two-sided, P + 1 one-sided; with a split
     split: Forked | None = None  # these are the least, 2·P₁, and it knows how many they are
     gain: Floats = field(default_factory=lambda: np.ones((1, 1)))  # [L, L], or one for all: `methods.method.Forked`
+    horizon: float = 1.0  # x, the share of the way to what a plan can reach that a run is to go: what lasts counts so
     rotate: bool = False  # rows are permuted among clients of a class from round to round
     participants: int = 0  # clients of a round, drawn uniformly; 0: all
     flops_before: float = 0.0  # stages before the first block
@@ -135,6 +136,7 @@ def instance_from(
         passes=2 * split.pairs if split else config.zo.directions + 1 if forward else 2 * config.zo.directions,
         split=split,
         gain=np.zeros((1, 1)) if with_gradients else split.gain(blocks) if split else np.ones((1, 1)),
+        horizon=settings.horizon,
         rotate=settings.rotate,
         participants=typical(config),
         flops_before=steps * shape.flops_before,

@@ -10,13 +10,14 @@ from functools import cached_property
 import numpy as np
 
 from zorba_ray.allocation.alternatives import NAMES, alternative
-from zorba_ray.allocation.bound import Bound
+from zorba_ray.allocation.bound import Bound, Worth
 from zorba_ray.allocation.enumeration import all_plans, enumerable
 from zorba_ray.allocation.feasibility import check, explain
 from zorba_ray.allocation.formulation import Formulation, formulate
 from zorba_ray.allocation.improve import Improver, within
 from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.plan import Level, Plan, describe
+from zorba_ray.allocation.rates import Chords, last_rate
 from zorba_ray.allocation.solver import NODES, Solved, gap_between
 from zorba_ray.allocation.state import State, groups_of_rows, make_groups
 from zorba_ray.config.errors import ConfigError
@@ -28,7 +29,12 @@ LEAST_GROUPS = 160
 ROUNDING = 1e-9  # of a limit
 CUT_ROUNDS = 15
 CUT_TOLERANCE = 1e-4
-NODES_OF_UNDERESTIMATE = 100  # more would prove little: what Φ is underestimated by is not in the tree
+NODES_OF_UNDERESTIMATE = 100  # more would prove little: what C_η is underestimated by is not in the tree
+FEW = 1000  # groups × blocks up to which several rates are searched
+RATES = 6  # in a row, each the best of the plan before
+SAME = 1e-6  # relative gain of merit that is none
+TINY = 30  # groups × blocks up to which M is bounded as tightly as the programs can
+TIGHT = 0.01  # else the relative distance to the limit of M that is near enough
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ class Found:
     proven: float
     solved: Solved
     used: str
-    seconds: float
-    rule: Matrix | None  # the simple rule's plan, if f* is its
+    rule: Matrix | None = None  # the simple rule's plan, if f* is its
+    seconds: float = 0.0
 
 
 class Levels:
@@ -56,57 +62,148 @@ class Levels:
         self.limits: dict[str, float] = {}
         self.levels: list[Level] = []
         self.state: State | None = None
-        self.lower = 0.0  # of Φ, over all plans
+        self.limit = 0.0  # of M, over all plans
         self.previous: Floats | None = None  # the last program's solution
         self.candidates = self.starts()
-        self.form = self.formulated(self.scales(self.candidates))
+        worths = [self.bound.of(self.groups.deal(rows)) for rows in self.candidates.values()]
+        self.bound = self.bound.at(max(worths, key=lambda worth: worth.merit).rate)
+        self.form = self.formulated(self.bound)
 
     def solve(self) -> Plan:
-        for _ in self.config.order:
-            self.close(self.find())
+        for level in range(len(self.config.order)):
+            found = self.find()
+            if level == 0 and not np.isfinite(found.value):
+                raise ConfigError(
+                    "no plan that the budgets hold brings the loss down: what its clients' gradients are off "
+                    "(allocation.client_variance) outweighs the gradient; lower allocation.horizon or the coverage, "
+                    "set allocation.rotate=true, raise clients.budgets, or see to allocation.gradient"
+                )
+            self.close(found)
         if self.config.order[0] != "convergence":
-            loose = self.formulated(self.form.scales)
-            self.lower = max(self.prove(loose, "convergence", None).bound, 0.0) * loose.scales["convergence"]
+            alone = replace(self.config, order=["convergence"], epsilon=[0.0])
+            self.limit = 1 / Levels(self.instance, alone, self.seed).find().proven
         return self.finish()
 
-    def formulated(self, scales: dict[str, float]) -> Formulation:
-        return formulate(self.bound, self.config.formulation, self.worst, scales)
+    def formulated(self, bound: Bound) -> Formulation:
+        """The program at a rate, within the limits of the levels so far."""
+        full = np.ones((1, self.instance.blocks), dtype=bool)
+        scales = {
+            "convergence": bound.most or 1.0,
+            "vram": 1.0 if self.worst else float(self.instance.budgets.sum()) or 1.0,
+            "compute": self.instance.clients * float(self.instance.compute(full)[0]) or 1.0,
+        }
+        form = formulate(bound, self.config.formulation, self.worst, scales)
+        for objective, limit in self.limits.items():
+            if np.isfinite(limit):
+                form.program.row(form.objective(objective), upper=limit / scales[objective] * (1 + ROUNDING))
+        return form
 
     def find(self) -> Found:
         """Prove and search the next level."""
-        began, form, first = time.perf_counter(), self.form, not self.levels
-        objective = self.config.order[len(self.levels)]
-        solved = self.prove(form, objective, self.previous)
-        candidates = dict(self.candidates) if first else {}
+        began, objective, first = time.perf_counter(), self.config.order[len(self.levels)], not self.levels
+        if objective == "convergence":
+            found = self.fastest(first)
+        else:
+            solved = self.prove(self.form, objective, self.previous, self.config.time_limit)
+            self.previous = solved.x if solved.x is not None else self.previous
+            self.state, used = self.searched(self.bound, self.form, solved, objective, first)
+            proven = solved.bound * self.form.scales[objective]
+            found = Found(objective, self.state.objective(objective), proven, solved, used)
+        if first:
+            value, rule, matrix = self.best_rule(objective)
+            if matrix is not None and value < found.value:
+                found = replace(found, value=value, used=rule, rule=matrix)
+                if objective == "convergence":
+                    self.move_to(self.bound.of(matrix).rate)
+        proven = min(found.proven, found.value)
+        proven = max(proven, 0.0) if np.isfinite(proven) else proven  # no objective can be less
+        if objective == "convergence" and first and proven > 0:
+            self.limit = 1 / proven
+        return replace(found, proven=proven, seconds=time.perf_counter() - began)
+
+    def searched(
+        self, bound: Bound, form: Formulation, solved: Solved, objective: str, start: bool
+    ) -> tuple[State, str]:
+        """The best plan found from the program's, the one so far and, at the start, the simple rules'."""
+        candidates = dict(self.candidates) if start else {}
         if solved.x is not None:
             candidates["program"] = form.rows(solved.x, self.groups)
-            self.previous = solved.x
-        improver = Improver(self.bound, self.groups, self.worst, self.seed)
-        best = improver.best(objective, self.limits, self.state, candidates)
+        incumbent = State(bound, self.groups, self.state.rows, self.worst) if self.state is not None else None
+        improver = Improver(bound, self.groups, self.worst, self.seed, light=not start and objective == "convergence")
+        best = improver.best(objective, self.limits, incumbent, candidates)
         if best is None:
             raise ConfigError(explain(self.instance))
-        self.state, used = best
-        value = self.state.objective(objective)
-        ruled, rule, matrix = self.best_rule(objective) if first else (np.inf, "", None)
-        if ruled < value:
-            value, used = ruled, rule
-        proven = min(solved.bound * form.scales[objective], value)
-        proven = max(proven, 0.0) if np.isfinite(proven) else proven  # no objective can be less
-        if objective == "convergence" and first:
-            self.lower = proven
-        taken = matrix if used == rule else None
-        return Found(objective, value, proven, solved, used, time.perf_counter() - began, taken)
+        return best
+
+    def fastest(self, first: bool) -> Found:
+        """The plan of most merit. A program and a search are at one rate; the next are at the best rate of the plan
+        that came out, so that M never falls. Programs at other rates then say how much more there can be."""
+        chords, rate = Chords(self.bound), self.bound.rate or last_rate(self.bound) / 4
+        size = len(self.groups.size) * self.instance.blocks
+        few, tiny, until = size <= FEW, size <= TINY, time.perf_counter() + self.config.time_limit
+        best, merit = None, 0.0
+        for turn in range(RATES if few else 1):
+            form, solved = self.at_rate(rate, chords, until)
+            state, used = self.searched(self.bound.at(rate), form, solved, "convergence", first and not turn)
+            before, merit = merit, self.worth(state).merit
+            if best is None or merit > before:
+                self.state, best = state, (solved, used)
+                self.previous = solved.x if solved.x is not None else self.previous
+                rate = self.worth(state).rate
+            merit = max(before, merit)
+            if merit <= before * (1 + SAME):
+                break
+        assert best is not None and self.state is not None
+        for _ in range(15 if tiny else 6 if few else 2):
+            if not merit or chords.limit <= merit * (1 + (ROUNDING if tiny else TIGHT)) or time.perf_counter() > until:
+                break
+            rate = chords.next
+            form, solved = self.at_rate(rate, chords, until)
+            if few and solved.x is not None and self.merit_of(form.rows(solved.x, self.groups)) > merit:
+                self.state, used = self.searched(self.bound.at(rate), form, solved, "convergence", False)
+                best, merit = (solved, used), self.worth(self.state).merit
+        self.move_to(self.worth(self.state).rate)
+        return Found("convergence", rounds(merit), rounds(max(chords.limit, merit)), *best)
+
+    def at_rate(self, rate: float, chords: Chords, until: float) -> tuple[Formulation, Solved]:
+        """The program at a rate, and how much progress it leaves."""
+        bound = self.bound.at(rate)
+        form = self.formulated(bound)
+        start = self.previous if self.previous is not None and len(self.previous) <= form.program.size else None
+        solved = self.prove(form, "convergence", start, max(until - time.perf_counter(), 0.05))
+        chords.add(rate, bound.most - solved.bound * form.scales["convergence"])
+        return form, solved
+
+    def merit_of(self, rows: Matrix) -> float:
+        return self.bound.of(self.groups.deal(rows)).merit
+
+    def worth(self, state: State) -> Worth:
+        return self.bound.of(self.groups.deal(state.rows))
+
+    def move_to(self, rate: float) -> None:
+        """Go on at this rate."""
+        assert self.state is not None
+        self.bound = self.bound.at(rate)
+        self.form = self.formulated(self.bound)
+        self.state = State(self.bound, self.groups, self.state.rows, self.worst)
 
     def close(self, found: Found) -> None:
-        """Write the level down and bind the later ones to it."""
+        """Write the level down and bind the later ones to it. The slack of convergence counts at the rate that is best
+        for the plan found: a plan that makes so much progress at that rate has as much merit, or more."""
         form, objective, value = self.form, found.objective, found.value
         epsilon, limit = self.config.epsilon[len(self.levels)], allowance(self.config, len(self.levels), value)
-        self.limits[objective] = limit
         scale = form.scales[objective]
-        form.program.row(form.objective(objective), upper=limit / scale * (1 + ROUNDING))
+        if objective == "convergence":
+            rate = self.bound.rate
+            self.limits[objective] = self.bound.most - 1 / (limit * rate) if rate else np.inf
+            surrogate = found.proven
+        else:
+            self.limits[objective], surrogate = limit, found.solved.value * scale
+        if np.isfinite(self.limits[objective]):
+            form.program.row(form.objective(objective), upper=self.limits[objective] / scale * (1 + ROUNDING))
         level = Level(
             objective, value, found.proven, 0.0, found.seconds, epsilon, limit, value, form.name, form.exact[objective],
-            found.solved.value * scale, found.solved.gap, found.used,
+            surrogate, found.solved.gap, found.used,
         )  # fmt: skip
         self.levels.append(settled(level, value))
         assert self.state is not None
@@ -123,10 +220,10 @@ class Levels:
 
     def finish(self) -> Plan:
         assert self.state is not None
-        state, matrix = self.state, self.groups.deal(self.state.rows)
-        levels = tuple(settled(level, state.objective(level.objective)) for level in self.levels)
-        lower = min(self.lower, state.objective("convergence"))
-        return describe("zorba", matrix, self.bound, levels, tuple(self.compare(matrix)), lower)
+        matrix = self.groups.deal(self.state.rows)
+        finals = {each.objective: objective_of(self.bound, matrix, each.objective, self.worst) for each in self.levels}
+        levels = tuple(settled(level, finals[level.objective]) for level in self.levels)
+        return describe("zorba", matrix, self.bound, levels, tuple(self.compare(matrix)), self.limit)
 
     def starts(self) -> dict[str, Matrix]:
         """Rows of groups to begin from: the simple rules applied to groups as if each were one client."""
@@ -138,19 +235,11 @@ class Levels:
         names = NAMES if len(first) == self.instance.clients else ("random", "cyclic", "greedy", "one_each")
         return {name: alternative(name, small, self.seed) for name in names}
 
-    def scales(self, starts: dict[str, Matrix]) -> dict[str, float]:
-        """Units in which every objective is about 1."""
-        values = [State(self.bound, self.groups, rows, self.worst).objective("convergence") for rows in starts.values()]
-        full = np.ones((1, self.instance.blocks), dtype=bool)
-        vram = 1.0 if self.worst else float(self.instance.budgets.sum())
-        compute = self.instance.clients * float(self.instance.compute(full)[0])
-        return {"convergence": min(values) or 1.0, "vram": vram or 1.0, "compute": compute or 1.0}
-
-    def prove(self, form: Formulation, objective: str, start: Floats | None) -> Solved:
+    def prove(self, form: Formulation, objective: str, start: Floats | None, left: float) -> Solved:
         """Minimise the surrogate within the limits: the linear relaxation first, until its tangents hold, then HiGHS's
-        branch and bound, twice at most."""
+        branch and bound; `left` seconds for each at most."""
         program, goal = form.program, form.objective(objective)
-        left, bound = self.config.time_limit, -np.inf
+        bound = -np.inf
         solved: Solved | None = None
         if form.relaxation is not None:
             for _ in range(CUT_ROUNDS):
@@ -209,7 +298,7 @@ class Levels:
 def settled(level: Level, final: float) -> Level:
     """A level with what the plan came to; a later level's search may have found a better f* in passing."""
     value = min(level.value, final)
-    gap = max(value - level.bound, 0.0) / abs(value) if value else 0.0
+    gap = max(value - level.bound, 0.0) / abs(value) if value and np.isfinite(value) else 0.0
     return replace(level, final=final, value=value, gap=gap)
 
 
@@ -217,11 +306,16 @@ def objective_of(bound: Bound, matrix: Matrix, objective: str, worst: bool) -> f
     """An objective's exact value."""
     instance = bound.instance
     if objective == "convergence":
-        return bound.of(matrix).total
+        return rounds(bound.of(matrix).merit)
     if objective == "compute":
         return float(instance.compute(matrix).sum())
     used = instance.vram.of(matrix)
     return float((used / instance.budgets).max() if worst else used.sum())
+
+
+def rounds(merit: float) -> float:
+    """For one unit of loss, if all were as the first."""
+    return 1 / merit if merit > 0 else np.inf
 
 
 def allowance(config: AllocationConfig, level: int, value: float) -> float:
@@ -236,11 +330,17 @@ def by_enumeration(bound: Bound, config: AllocationConfig) -> Plan:
     plans = all_plans(bound, config.vram == "worst")
     if len(plans.matrices) == 0:
         raise ConfigError(explain(bound.instance))
-    left = np.arange(len(plans.matrices))
+    left, merit = np.arange(len(plans.matrices)), plans.merit
     levels = []
     for i, objective in enumerate(config.order):
         began = time.perf_counter()
-        values = plans.values[objective]
+        if objective == "convergence":  # at the best rate of the plan found, like the programs
+            best = left[np.argmax(merit[left])]
+            rate = plans.gain[best] / plans.cost[best] if merit[best] else 0.0
+            progress = rate * plans.gain - rate**2 / 2 * plans.cost
+            values = np.where(progress > 0, 1 / np.where(progress > 0, progress, 1.0), np.inf)
+        else:
+            values = plans.values[objective]
         least = float(values[left].min())
         limit = allowance(config, i, least)
         last = i == len(config.order) - 1
@@ -248,9 +348,11 @@ def by_enumeration(bound: Bound, config: AllocationConfig) -> Plan:
         seconds = time.perf_counter() - began
         levels.append(Level(objective, least, least, 0.0, seconds, config.epsilon[i], limit, least, "enumeration", True,
                             least, 0.0, "program"))
-    chosen = int(left[np.argmin(plans.values["convergence"][left])])
-    done = tuple(replace(level, final=float(plans.values[level.objective][chosen])) for level in levels)
-    return describe("zorba", plans.matrices[chosen], bound, done, (), float(plans.values["convergence"].min()))
+    chosen = int(left[np.argmax(merit[left])])
+    finals = {name: float(each[chosen]) for name, each in plans.values.items()}
+    finals["convergence"] = rounds(float(merit[chosen]))
+    done = tuple(replace(level, final=finals[level.objective]) for level in levels)
+    return describe("zorba", plans.matrices[chosen], bound, done, (), float(merit.max()))
 
 
 def solve(instance: Instance, config: AllocationConfig, seed: int) -> Plan:

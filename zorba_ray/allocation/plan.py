@@ -15,7 +15,8 @@ from zorba_ray.engine.memory import Floats, Matrix
 
 @dataclass(frozen=True)
 class Level:
-    """One level of the lexicographic program. Values are in the objective's own unit: Φ, bytes (or share), FLOPs.
+    """One level of the lexicographic program. Values are in the objective's own unit: rounds per unit of loss (1/M),
+    bytes (or share), FLOPs.
 
     `value` is f*, exact, of the best plan found; `bound` is proven: no plan within the earlier levels' limits has less.
     `surrogate` is what HiGHS minimised, a proven underestimate of the objective (equal to it where `exact`), solved to
@@ -44,17 +45,20 @@ class Plan:
     name: str
     matrix: Matrix  # [N, L]
     levels: tuple[Level, ...]
-    bound: float  # Φ, exact
+    merit: float  # M: how much a round at the plan's best rate brings the loss down, exact; 0 where no rate does
+    rate: float  # η*, that rate
+    limit: float  # of M, proven for every plan of this instance; 0 where no program was solved
+    bound: float  # Φ at the rate of the config, exact
     variance: float  # Var
     bias: float  # Bias
-    lower_bound: float  # proven for every plan of this instance; 0 where no program was solved
     vram: float  # bytes, total over clients
     worst: float  # largest share of its budget that a client uses
     compute: float  # FLOPs of a round
     slack: Floats  # [N] bytes of budget left
     feasible: bool
     messages: tuple[str, ...] = ()
-    block_bound: tuple[float, ...] = field(default=())  # [L] summands of Φ
+    gain: tuple[float, ...] = field(default=())  # [L] D_l
+    cost: tuple[float, ...] = field(default=())  # [L] Q_l
 
     @property
     def coverage(self) -> NDArray[np.int64]:
@@ -68,10 +72,11 @@ class Plan:
         return data | {
             "rows": ["".join("1" if active else "0" for active in row) for row in rows],
             "row_of": [int(i) for i in which.reshape(-1)],
-            "levels": [asdict(level) for level in self.levels],
+            "levels": [finite(asdict(level)) for level in self.levels],
             "slack": [float(left) for left in self.slack],
             "messages": list(self.messages),
-            "block_bound": list(self.block_bound),
+            "gain": list(self.gain),
+            "cost": list(self.cost),
         }
 
     @staticmethod
@@ -80,16 +85,26 @@ class Plan:
         rows = np.array([[c == "1" for c in row] for row in data.pop("rows")], dtype=bool)
         return Plan(**data | {
             "matrix": rows[np.asarray(data.pop("row_of"), dtype=np.int64)],
-            "levels": tuple(Level(**level) for level in data["levels"]),
+            "levels": tuple(Level(**infinite(level)) for level in data["levels"]),
             "slack": np.asarray(data["slack"], dtype=np.float64),
             "messages": tuple(data["messages"]),
-            "block_bound": tuple(data["block_bound"]),
+            "gain": tuple(data["gain"]),
+            "cost": tuple(data["cost"]),
         })
+
+
+def finite(data: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no infinity: a level whose plans all stand still has null instead."""
+    return {name: None if value == np.inf else value for name, value in data.items()}
+
+
+def infinite(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: np.inf if value is None else value for name, value in data.items()}
 
 
 def describe(
     name: str, matrix: Matrix, bound: Bound, levels: tuple[Level, ...] = (), messages: tuple[str, ...] = (),
-    lower_bound: float = 0.0,
+    limit: float = 0.0,
 ) -> Plan:
     """A plan with its exact figures."""
     instance: Instance = bound.instance
@@ -100,17 +115,20 @@ def describe(
         name=name,
         matrix=matrix,
         levels=levels,
-        bound=value.total,
+        merit=value.merit,
+        rate=value.rate,
+        limit=max(limit, value.merit) if limit else 0.0,
+        bound=float(value.phi.sum()),
         variance=float(value.variance.sum()),
         bias=float(value.bias.sum()),
-        lower_bound=lower_bound,
         vram=float(used.sum()),
         worst=float((used / instance.budgets).max()),
         compute=float(instance.compute(matrix).sum()),
         slack=instance.budgets - used,
         feasible=not why,
         messages=(*messages, *([f"not feasible: {why}"] if why else [])),
-        block_bound=tuple(float(x) for x in value.step * value.variance + value.bias),
+        gain=tuple(value.gain.tolist()),
+        cost=tuple(value.cost.tolist()),
     )
 
 

@@ -1,4 +1,4 @@
-"""A proven underestimate of Φ that is convex in the logarithms of coverage, so a linear program with few cuts holds it.
+"""A proven underestimate of C_η, convex in the logarithms of coverage, so a linear program with few cuts holds it.
 
 Derivation in docs/allocation.md. In short, with e_l the mean number of other blocks that a client of block l tunes,
 Σ_n over A_l of anything is bounded by Cauchy–Schwarz through h_l = s_l Σ_{n∈A_l} 1/Σ_{q∈A_n} s_q, whose sum over blocks
@@ -42,7 +42,7 @@ class Curve:
 
 @dataclass
 class Relaxation:
-    """The expression of the underestimate of Φ and the curves that hold it."""
+    """The expression of the underestimate of C_η and the curves that hold it."""
 
     phi: Linear
     curves: list[Curve]
@@ -73,7 +73,7 @@ class Constants:
     high: NDArray[np.int64]  # [L] most
     curved: Floats  # [L] Ĝ: coefficient of C_lq²
     linear: Floats  # [L] Ŝ: coefficient of o_lq/m_l²
-    weight: Floats  # [L] ηΛ_l d_l/P, times the least gain_lq
+    weight: Floats  # [L] ½ηΛ_l d_l/P, times the least gain_lq
     lightest: float
     heaviest: float  # weights, of mean 1
 
@@ -96,12 +96,12 @@ def constants(bound: Bound) -> Constants:
         curved = np.where(negative, 0.0, reach * curved)
     else:
         curved, linear = reach * g, spread * s
-    weight = bound.step * instance.sizes / instance.directions * bound.gain.min(axis=1)
+    weight = bound.half * instance.sizes / instance.directions * bound.gain.min(axis=1)
     return Constants(low, high, curved, linear, weight, float(bound.weights.min()), float(bound.weights.max()))
 
 
 def own_terms(bound: Bound, block: int, counts: NDArray[np.int64]) -> Floats:
-    """Least value of block l's summand of Φ without what other blocks add, for each coverage m."""
+    """Least value of block l's summand of C_η without what other blocks add, for each coverage m."""
     instance, n = bound.instance, bound.instance.clients
     m = counts.astype(np.float64)
     reach, spread = bound.reach[counts], bound.spread[counts]
@@ -121,13 +121,10 @@ def own_terms(bound: Bound, block: int, counts: NDArray[np.int64]) -> Floats:
         heaviest = float(bound.weights.max()) / n
         pair = spread / m * (g + s + tau * max(1 + bound.q - 2 * heaviest, 0.0))
     pair = float(bound.gain[block, block]) * pair
-    lasting = reach**2 * tau * apart
-    step = float(bound.step[block])
-    if instance.rotate and step < 1:
-        lasting = np.zeros_like(m)  # at best all of it averages out
-    variance = (instance.sizes[block] + bound.kappa) / instance.directions * pair + s * spread / m
-    variance = variance + reach * (1 - reach) * g + np.maximum(tau * out - lasting, 0.0)
-    return np.asarray(step * variance + lasting + (1 - reach) ** 2 * g)
+    lasting = np.zeros_like(m) if instance.rotate else reach**2 * tau * apart  # at best all of it averages out
+    moment = (instance.sizes[block] + bound.kappa) / instance.directions * pair + s * spread / m
+    moment = moment + reach * (1 - reach) * g + tau * out
+    return bound.costs(np.full(len(counts), block), moment, lasting, reach)
 
 
 def supporting_lines(x: Floats, f: Floats, count: int = 24) -> list[tuple[float, float]]:
@@ -141,7 +138,7 @@ def supporting_lines(x: Floats, f: Floats, count: int = 24) -> list[tuple[float,
 
 
 def add_relaxation(program: Program, bound: Bound, activation: Activation, scale: float) -> Relaxation:
-    """Φ/scale underestimated, as an expression of the program."""
+    """C_η/scale underestimated, as an expression of the program."""
     instance = bound.instance
     c = constants(bound)
     blocks, n = instance.blocks, float(instance.clients)

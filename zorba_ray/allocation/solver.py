@@ -80,6 +80,11 @@ class Program:
         self.integer.append(integer)
         return Linear({len(self.lower) - 1: 1.0})
 
+    @property
+    def size(self) -> int:
+        """Variables so far."""
+        return len(self.lower)
+
     def row(self, expression: Linear, lower: float = -np.inf, upper: float = np.inf) -> None:
         self.rows.append((expression, lower - expression.constant, upper - expression.constant))
 

@@ -67,7 +67,7 @@ class State:
         self.flip_mask = np.eye(blocks, dtype=bool)
         powers = np.stack([np.bincount(groups.of, weights=w, minlength=len(groups.size)) for w in bound.powers])
         self.powers = powers  # [4, G] Σ over the group of w^j
-        self.factor = bound.step * instance.sizes / instance.directions
+        self.factor = bound.half * instance.sizes / instance.directions
         self.version = 0  # of the rows; grows with every change
         self._flips: tuple[int, int, Floats] = (-1, -1, np.zeros(0))
         self.refresh()
@@ -90,7 +90,7 @@ class State:
         self._evaluate(self.all)
 
     def _evaluate(self, blocks: NDArray[np.int64]) -> None:
-        """Φ of these blocks anew."""
+        """C_η of these blocks anew."""
         totals = four(self.power[:, blocks, blocks])
         entries = self.bound.pairs(blocks, totals, four(self.power[:, blocks]))
         self.entries[blocks] = entries
@@ -101,9 +101,8 @@ class State:
     def _block_values(
         self, blocks: NDArray[np.int64], totals: Powers, held: Floats, entries: Floats, own: Floats
     ) -> Floats:
-        variance, bias = self.bound.own(blocks, totals, held, own)
         inner = np.where(totals[0] > 0, self.factor[blocks] * entries.sum(axis=1), 0.0)
-        return np.asarray(inner + self.bound.step[blocks] * variance + bias)
+        return inner + self.bound.costs(blocks, *self.bound.own(blocks, totals, held, own))
 
     @property
     def coverage(self) -> Floats:
@@ -117,7 +116,7 @@ class State:
         return float(self.groups.size @ self.compute)
 
     def flips(self, g: int) -> Floats:
-        """Change of Φ when group g starts or stops to tune each block, [L]."""
+        """Change of C_η when group g starts or stops to tune each block, [L]."""
         if self._flips[:2] == (g, self.version):
             return self._flips[2]
         row = self.rows[g].astype(np.float64)

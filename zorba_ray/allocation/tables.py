@@ -1,4 +1,4 @@
-"""Φ exactly, as a linear expression of binaries: the program for small instances, with equal weights.
+"""C_η exactly, as a linear expression of binaries: the program for small instances, with equal weights.
 
 For each block the coverage m_l is one of finitely many values, and for each pair the overlap o_lq another; Φ is a sum
 of tables over (m_l, o_lq). Where a table is convex in o, the weights on its entries need not be integer.
@@ -24,7 +24,7 @@ def add_tables(
     program: Program, bound: Bound, activation: Activation, overlaps: dict[tuple[int, int], Linear],
     held: list[list[Linear]], scale: float,
 ) -> Linear:
-    """Φ/scale. `overlaps` give o_lq for l < q; `held` [K][L] the clients of each class that tune a block."""
+    """C_η/scale. `overlaps` give o_lq for l < q; `held` [K][L] the clients of each class that tune a block."""
     instance, n = bound.instance, bound.instance.clients
     phi = Linear()
     for block in range(instance.blocks):
@@ -37,9 +37,9 @@ def add_tables(
         where = np.full(len(values), block)
         own_pair = bound.pairs(where, totals, np.repeat(totals[:, :, None], instance.blocks, axis=2))[:, block]
         nothing = np.zeros((len(held), len(values)))
-        variance, bias = bound.own(where, totals, nothing, own_pair)
+        moment, lasting, reach = bound.own(where, totals, nothing, own_pair)
         pair = np.where(values > 0, instance.sizes[block] / instance.directions * own_pair, 0.0)
-        own = bound.step[block] * (variance + pair) + bias
+        own = bound.costs(where, moment + pair, lasting, reach)
         for value, each in zip(own, chosen, strict=True):
             phi.add(each, float(value) / scale)
         for q in range(instance.blocks):
@@ -56,7 +56,7 @@ def _pair(
     program: Program, bound: Bound, block: int, q: int, values: NDArray[np.int64], chosen: list[Linear],
     overlap: Linear, scale: float,
 ) -> Linear:
-    """The summand of Φ that o_lq adds to block l."""
+    """The summand of C_η that o_lq adds to block l."""
     instance = bound.instance
     total, expression = Linear(), Linear()
     for value, each in zip(values, chosen, strict=True):
@@ -64,7 +64,7 @@ def _pair(
         totals = np.full((4, len(o)), float(value))
         power = np.repeat(np.tile(o, (4, 1))[:, :, None], instance.blocks, axis=2)
         table = bound.pairs(np.full(len(o), block), totals, power)[:, q] if value else np.zeros(1)
-        table = bound.step[block] * instance.sizes[block] / instance.directions * table / scale
+        table = bound.half[block] * instance.sizes[block] / instance.directions * table / scale
         concave = len(table) > 2 and np.diff(table, 2).min() < -1e-12 * max(abs(table).max(), 1e-300)
         entries = [program.variable(0, 1, integer=bool(concave)) for _ in o]
         program.row(weighted(*((1.0, e) for e in entries), (-1.0, each)), lower=0, upper=0)
@@ -79,17 +79,17 @@ def _held(
     program: Program, bound: Bound, block: int, k: int, values: NDArray[np.int64], chosen: list[Linear], count: Linear,
     scale: float, own: NDArray[np.float64],
 ) -> Linear:
-    """What class k's share of a rotated block adds to its lasting error: r²τ² x²/(N_k m²), less ηΛ_l times that."""
-    instance, step = bound.instance, float(bound.step[block])
+    """What class k's share x of a rotated block adds to what lasts: r²τ² x²/(N_k m²)."""
+    instance = bound.instance
     size = len(bound.members[k])
     total, expression = Linear(), Linear()
     for value, each in zip(values, chosen, strict=True):
         x = np.arange(min(size, int(value)) + 1, dtype=np.float64)
         table = np.zeros(len(x))
         if value:
-            factor = bound.reach[value] ** 2 * bound.tau[block] * (1 - step) / scale
+            factor = bound.reach[value] ** 2 * bound.tau[block] * instance.horizon / 2 / scale
             table = factor * (x**2 / size / value**2 - 2 * x / value / instance.clients)
-        entries = [program.variable(0, 1, integer=step > 1) for _ in x]
+        entries = [program.variable(0, 1) for _ in x]
         program.row(weighted(*((1.0, e) for e in entries), (-1.0, each)), lower=0, upper=0)
         for number, entry, cost in zip(x, entries, table, strict=True):
             total.add(entry, float(number))

@@ -132,16 +132,16 @@ def sweep(config: Config, instance: Instance, others: Sequence[Plan], folder: Pa
 
     points = frontier(instance, config.allocation, config.seed)
     rows = [
-        [f"{epsilon:g}", f"{plan.bound:.6g}", format_bytes(plan.vram), f"{plan.matrix.mean():.3f}"]
+        [f"{epsilon:g}", f"{plan.merit:.5g}", format_bytes(plan.vram), f"{plan.matrix.mean():.3f}"]
         for epsilon, plan in points
     ]
-    print("\nFrontier\n" + text_table(["ε", "Bound Φ", "VRAM, all", "Active share"], rows))
+    print("\nFrontier\n" + text_table(["ε", "Merit", "VRAM, all", "Active share"], rows))
     data = [
-        {"epsilon": epsilon, "bound": plan.bound, "vram": plan.vram, "lower_bound": plan.lower_bound,
+        {"epsilon": epsilon, "merit": plan.merit, "vram": plan.vram, "limit": plan.limit,
          "active": float(plan.matrix.mean())}
         for epsilon, plan in points
     ]  # fmt: skip
-    simple = [{"name": p.name, "bound": p.bound, "vram": p.vram, "feasible": p.feasible} for p in others]
+    simple = [{"name": p.name, "merit": p.merit, "vram": p.vram, "feasible": p.feasible} for p in others]
     (folder / "frontier.json").write_text(json.dumps({"frontier": data, "alternatives": simple}), encoding="utf-8")
     draw_frontier(points, others, folder / "frontier.png")
 

@@ -72,7 +72,7 @@ def methods_of(text: str) -> list[str]:
 
 def of_method(command: Command, method: str) -> tuple[list[ClassMemory], list[str]]:
     """Its rows, and what of the model is not the model's own."""
-    from zorba_ray.allocation import Bound, alternative, describe, make_plan
+    from zorba_ray.allocation import make_plan, without_program
     from zorba_ray.runs.memory import memory_by_class
     from zorba_ray.runs.prepare import load_problem
 
@@ -80,9 +80,9 @@ def of_method(command: Command, method: str) -> tuple[list[ClassMemory], list[st
     config = load_config(command.config_path, [*command.overrides, *chosen], command.more)
     check_early(config)
     problem = load_problem(config, asked=True)
-    instance, name = problem.instance, config.allocation.plan
-    if name == "zorba":
+    instance = problem.instance
+    if config.allocation.plan == "zorba":
         plan = make_plan(instance, config.allocation, config.seed)
     else:  # a simple rule's plan is shown also where it does not fit, with what it lacks
-        plan = describe(name, alternative(name, instance, config.seed), Bound(instance))
+        plan = without_program(instance, config.allocation, config.seed)
     return memory_by_class(config, instance, plan, problem.model, problem.task.max_tokens), problem.notes

@@ -226,7 +226,9 @@ class StepConfig:
 @dataclass
 class AllocationConfig:
     plan: str = key("zorba", "who chooses the blocks",
-                    ("zorba", "full", "random", "cyclic", "greedy", "top", "bottom", "one_each"))
+                    ("zorba", "full", "random", "cyclic", "greedy", "top", "bottom", "one_each", "given"))
+    rows: list[str] = key([], "for plan=given: a text of 0 and 1 for each client, a digit for each block; clients "
+                          "beyond the last row begin again at the first")
     order: list[str] = key(["convergence", "vram", "compute"], "objectives in lexicographic order",
                            ("convergence", "vram", "compute"))
     epsilon: list[float] = key([0.05, 0.05, 0.05], "slack granted to each level by the next ones")
@@ -241,6 +243,8 @@ class AllocationConfig:
     smoothness: list[float] = key(
         [1e-3], "smoothness Λ of each block, curvature per trainable number; one number: of all"
     )
+    horizon: float = key(1.0, "share of the way to what a plan can reach that the run is to go, 0 to 1: what a plan "
+                         "that stays loses to the clients that it leaves out counts so much")
     statistics: str = key(
         "given", "where G, σ², ζ² and Λ come from: this config, or scalars of probes of single blocks",
         ("given", "estimated"),

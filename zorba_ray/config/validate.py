@@ -364,11 +364,17 @@ def check_allocation(config: Config) -> None:
         require(0 <= least <= clients, name, least, f"from 0 to clients.count, which is {clients}")
     require(-1 <= allocation.coverage <= clients, "allocation.coverage", allocation.coverage,
             f"from 0 to clients.count, which is {clients}, or -1")
+    require(bool(allocation.rows) == (allocation.plan == "given"), "allocation.rows", allocation.rows,
+            "a list of texts of 0 and 1 with allocation.plan=given, and empty with any other plan")
+    for i, row in enumerate(allocation.rows):
+        require(bool(row) and not set(row) - {"0", "1"}, f"allocation.rows.{i}", row,
+                "a text of 0 and 1, a digit a block")
     positive(allocation__time_limit=allocation.time_limit)
     require(bool(allocation.smoothness), "allocation.smoothness", [], "a list of one number, or of one for each block")
     for i, x in enumerate(allocation.smoothness):
         require(0 < x <= MOST_STATISTIC, f"allocation.smoothness.{i}", x, f"above 0 and at most {MOST_STATISTIC:g}")
     at_least(0, allocation__mip_gap=allocation.mip_gap)
+    require(0 <= allocation.horizon <= 1, "allocation.horizon", allocation.horizon, "a share from 0 to 1")
     for name in ("gradient", "batch_variance", "client_variance"):
         for i, x in enumerate(getattr(allocation, name)):
             require(0 <= x <= MOST_STATISTIC, f"allocation.{name}.{i}", x, f"from 0 to {MOST_STATISTIC:g}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from zorba_ray.allocation.instance import Instance
 from zorba_ray.allocation.plan import Plan
@@ -29,7 +29,8 @@ def draw_plan(instance: Instance, plan: Plan, path: Path) -> None:
     places, least = np.arange(-1, instance.blocks + 1), np.pad(instance.coverage, 1, mode="edge")
     top.step(places, least, where="mid", color=INK, lw=1)
     top.set(xlim=(-0.5, instance.blocks - 0.5), ylabel="clients m")
-    top.set_title(f"{plan.name}: bound {plan.bound:.4g} (proven {plan.lower_bound:.4g})", loc="left", fontsize=10)
+    limit = f" (no plan has more than {plan.limit:.4g})" if plan.limit else ""
+    top.set_title(f"{plan.name}: merit {plan.merit:.4g}{limit}", loc="left", fontsize=10)
     main.imshow(plan.matrix[order], aspect="auto", interpolation="nearest", cmap=ListedColormap([EMPTY, ACCENT]))
     main.set(xlabel="block", ylabel="clients, smallest budget first")
     main.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -46,24 +47,22 @@ def draw_plan(instance: Instance, plan: Plan, path: Path) -> None:
 
 
 def draw_frontier(sweep: Sequence[tuple[float, Plan]], others: Sequence[Plan], path: Path) -> None:
-    """Bound against VRAM over ε, with the alternatives; infeasible ones hollow."""
+    """Merit against VRAM over ε, with the alternatives; infeasible ones hollow."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
     unit, name = memory_unit(max(plan.vram for plan in (*others, *(plan for _, plan in sweep))))
-    points = sorted((plan.vram / unit, plan.bound, epsilon) for epsilon, plan in sweep)
+    points = sorted((plan.vram / unit, plan.merit, epsilon) for epsilon, plan in sweep)
     axes.plot([x for x, _, _ in points], [y for _, y, _ in points], "-o", color=ACCENT, label="zorba over ε")
     for x, y, epsilon in points[:: max(len(points) // 6, 1)]:
         axes.annotate(f"ε {epsilon:g}", (x, y), textcoords="offset points", xytext=(6, 6), fontsize=8, color=SOFT)
-    lower = max(plan.lower_bound for _, plan in sweep)
-    axes.axhline(lower, color=SOFT, lw=1, ls=":", label="proven lower bound")
+    limit = min(plan.limit for _, plan in sweep)
+    axes.axhline(limit, color=SOFT, lw=1, ls=":", label="no plan has more")
     for plan in others:
-        axes.plot(plan.vram / unit, plan.bound, "s", color=INK, mfc=INK if plan.feasible else "none")
+        axes.plot(plan.vram / unit, plan.merit, "s", color=INK, mfc=INK if plan.feasible else "none")
     for names, x, y in neighbours(others):
         axes.annotate(", ".join(names), (x / unit, y), textcoords="offset points", xytext=(7, -10), fontsize=8)
-    axes.set(xlabel=f"VRAM over all clients, {name}", ylabel="bound Φ", yscale="log")
-    axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel=f"VRAM over all clients, {name}", ylabel="merit: loss a round at the plan's best rate")
+    axes.set_ylim(bottom=0)
     axes.margins(x=0.12)
     axes.legend(frameon=False)
     axes.set_title("Hollow: breaks a budget or misses the coverage", loc="left", fontsize=9, color=SOFT)
@@ -79,11 +78,12 @@ def memory_unit(most: float) -> tuple[float, str]:
 def neighbours(plans: Sequence[Plan]) -> list[tuple[list[str], float, float]]:
     """Names of plans that lie so close together that they share a label, and the place of the lowest."""
     groups: list[tuple[list[str], float, float]] = []
-    for plan in sorted(plans, key=lambda each: each.bound):
+    most = max(plan.merit for plan in plans)
+    for plan in sorted(plans, key=lambda each: -each.merit):
         for names, x, y in groups:
-            if abs(plan.vram / x - 1) < 0.04 and abs(plan.bound / y - 1) < 0.1:
+            if abs(plan.vram / x - 1) < 0.04 and abs(plan.merit - y) < 0.03 * most:
                 names.append(plan.name)
                 break
         else:
-            groups.append(([plan.name], plan.vram, plan.bound))
+            groups.append(([plan.name], plan.vram, plan.merit))
     return groups

@@ -20,7 +20,7 @@ def measure(objective: str, value: float, worst: bool) -> str:
         return "–"
     if objective == "vram":
         return f"{100 * value:.1f} %" if worst else format_bytes(value)
-    return f"{value:.4g} FLOPs" if objective == "compute" else f"{value:.6g}"
+    return f"{value:.4g} FLOPs" if objective == "compute" else f"{value:.5g} rounds"
 
 
 def share(value: float, digits: str) -> str:
@@ -59,17 +59,18 @@ def spans(blocks: Sequence[int]) -> str:
 
 
 def blocks_table(instance: Instance, plan: Plan) -> str:
-    """Per block: size, coverage against m_min, its summand of Φ."""
+    """Per block: size, coverage against m_min, what its step gains and costs."""
     rows = [
         [instance.name(block), f"{instance.sizes[block]:,.0f}", f"{plan.coverage[block]:,}",
-         f"{instance.coverage[block]}", f"{plan.block_bound[block]:.4g}"]
+         f"{instance.coverage[block]}", f"{plan.gain[block]:.4g}", f"{plan.cost[block]:.4g}"]
         for block in range(instance.blocks)
     ]  # fmt: skip
-    return text_table(["Block", "Trainable", "Clients m", "m_min", "Share of Φ"], rows)
+    return text_table(["Block", "Trainable", "Clients m", "m_min", "Gain D", "Cost Q"], rows)
 
 
 def levels_table(plan: Plan, worst: bool) -> str:
-    """Per level: optimum, proof, what it was let go to and what the later levels took."""
+    """Per level: best found, a limit that no plan beats, what later levels were let and took. Convergence is in rounds
+    for one unit of loss, 1/M."""
     rows = []
     for level in plan.levels:
         spent = (level.final - level.value) / abs(level.value) if level.value else 0.0
@@ -82,14 +83,14 @@ def levels_table(plan: Plan, worst: bool) -> str:
             measure(level.objective, level.final, worst), f"{100 * spent:+.2f} %",
             f"{level.formulation}{'' if level.exact else ', underestimate'}", level.used, f"{level.seconds:.2f}",
         ])  # fmt: skip
-    head = ["Level", "Best f*", "Proven bound", "Gap", "MIP gap", "ε", "In the plan", "ε spent", "Program", "Found by",
+    head = ["Level", "Best f*", "Limit", "Gap", "MIP gap", "ε", "In the plan", "ε spent", "Program", "Found by",
             "Seconds"]  # fmt: skip
     return text_table(head, rows)
 
 
 def bought(first: Plan, plan: Plan) -> list[str]:
     """What ε bought: the plan beside that of ε = 0 at every level."""
-    texts = [f"convergence bound {_change(first.bound, plan.bound)}", f"VRAM {_change(first.vram, plan.vram)}",
+    texts = [f"merit {_change(first.merit, plan.merit)}", f"VRAM {_change(first.vram, plan.vram)}",
              f"compute {_change(first.compute, plan.compute)}"]  # fmt: skip
     return [f"Against ε = 0, ε buys: {', '.join(texts)}."]
 
@@ -107,8 +108,8 @@ def alternatives_table(plans: Sequence[Plan]) -> str:
     rows = []
     for plan in plans:
         why = plan.messages[-1].removeprefix("not feasible: ") if not plan.feasible else "yes"
-        rows.append([plan.name, f"{plan.bound:.6g}", times(plan.bound, plans[0].bound), f"{plan.variance:.4g}",
-                     f"{plan.bias:.4g}", format_bytes(plan.vram), f"{100 * plan.worst:.0f} %", f"{plan.compute:.4g}",
+        rows.append([plan.name, f"{plan.merit:.5g}", times(plan.merit, plans[0].merit), f"{plan.rate:.3g}",
+                     f"{plan.bound:.5g}", format_bytes(plan.vram), f"{100 * plan.worst:.0f} %", f"{plan.compute:.4g}",
                      why])  # fmt: skip
-    head = ["Plan", "Bound Φ", "× plan's", "Variance", "Bias", "VRAM, all", "Fullest", "FLOPs a round", "Feasible"]
+    head = ["Plan", "Merit", "× plan's", "Best rate", "Bound Φ", "VRAM, all", "Fullest", "FLOPs a round", "Feasible"]
     return text_table(head, rows)

@@ -145,17 +145,18 @@ def allocation(run: Run) -> str:
 
 
 def proof(run: Run) -> str:
-    """The program's levels, best and proven; for plans that no program made, what they come to."""
+    """The program's levels, the best found and a limit; for plans that no program made, what they come to."""
     plan = run.plan
     if plan.levels:
-        head = ["Objective", "Best found", "Proven least", "Gap", "Limit", "In the plan", "Found by", "Time"]
+        head = ["Objective", "Best found", "No plan below", "Gap", "Allowed", "In the plan", "Found by", "Time"]
         rows = []
         for level in plan.levels:
             values = [measure(level.objective, x, run) for x in (level.value, level.bound, level.limit, level.final)]
             values.insert(2, f"{100 * level.gap:.2f} %")
             rows.append([level.objective, *values, level.used, duration(level.seconds)])
         return table(head, rows)
-    total = [("convergence", plan.bound), ("vram", plan.vram), ("compute", plan.compute)]
+    rounds = 1 / plan.merit if plan.merit else float("inf")
+    total = [("convergence", rounds), ("vram", plan.vram), ("compute", plan.compute)]
     if run.config.allocation.vram == "worst":
         total[1] = ("vram", plan.worst)
     return table(["Objective", "In the plan"], ([name, measure(name, value, run)] for name, value in total))
@@ -165,7 +166,7 @@ def measure(objective: str, value: float, run: Run) -> str:
     """An objective's value in its own unit."""
     if objective == "vram":
         return format_bytes(value) if run.config.allocation.vram == "total" else percent(value)
-    return flops(value) if objective == "compute" else f"{value:.5g}"
+    return flops(value) if objective == "compute" else f"{value:.4g} rounds"
 
 
 def budgets(run: Run) -> str:

@@ -285,7 +285,7 @@ def round_record(
 def describe(plan: Plan) -> list[str]:
     """What the user may want to know of a plan."""
     blocks = plan.matrix.sum(axis=1)
-    summary = f"{blocks.min()} to {blocks.max()} of {plan.matrix.shape[1]} blocks a client, bound {plan.bound:.4g}"
+    summary = f"{blocks.min()} to {blocks.max()} of {plan.matrix.shape[1]} blocks a client"
     return [f"allocation: {plan.name}, {summary}", *plan.messages]
 
 
