@@ -1,9 +1,9 @@
 """Does the merit predict? `python analysis/study_progress.py STUDY_FOLDER OUT [--directions 64]`.
 
-STUDY_FOLDER is that of `python -m zorba_ray.study progress` (or progress_agnews), whose arms are plans of all kinds. For
-each of them: the merit that the allocation gives it, with statistics estimated from many probes before the first round,
-beside the fall of the loss that was measured after the study's rounds at the best rate of its grid. OUT.md has both, the
-best rates and their rank correlations; OUT.json the numbers, OUT.png one against the other.
+STUDY_FOLDER is that of `python -m zorba_ray.study progress` (or progress_agnews), whose arms are plans of all kinds.
+For each of them: the merit that the allocation gives it, with statistics estimated from many probes before the first
+round, beside the fall of the loss that was measured after the study's rounds at the best rate of its grid. OUT.md has
+both, the best rates and their rank correlations; OUT.json the numbers, OUT.png one against the other.
 """
 
 from __future__ import annotations
@@ -118,8 +118,7 @@ def main() -> None:
     ]  # fmt: skip
     blocks = [[name, *(f"{value:.3g}" for value in values)] for name, values in known.items()]
     text = "\n\n".join([
-        text_table(["Plan", "Merit", "Best rate by it", "Fall measured", "Best rate (* end of the grid)", "Final seeds"],
-                   rows),
+        text_table(["Plan", "Merit", "Its rate", "Measured fall", "Best rate (* at an end)", "Other seeds"], rows),
         f"Rank correlation of merit and fall: {correlation:.3f}; of the best rates: "
         f"{rank_correlation(np.array([each.rate for each in arms]), np.array([each.best for each in arms])):.3f}",
         text_table(["Statistic, by block", *map(str, range(base.blocks))], blocks),

@@ -130,8 +130,8 @@ def test_step_and_error_match_monte_carlo(name: str, variant: str) -> None:
 
 
 def test_what_lasts_costs_what_the_horizon_says() -> None:
-    """Gradient descent towards an optimum that is off by a deviation: what depends on the deviation is ½ x of it, at the
-    share x of the way, and the gain is G in the first rounds."""
+    """Gradient descent towards an optimum that is off by a deviation: what depends on the deviation is ½ x of it, at
+    the share x of the way, and the gain is G in the first rounds."""
     rng = generator(7, Domain.FAULTS)
     curvature, rate, d = 2.0, 0.05, 40
     g = rng.standard_normal((4000, d))

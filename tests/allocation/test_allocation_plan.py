@@ -60,7 +60,7 @@ def test_the_filler_agrees_with_the_memory_model() -> None:
 
 @pytest.mark.parametrize("order", [["convergence", "vram", "compute"], ["vram", "convergence", "compute"]])
 def test_plans_survive_json(order: list[str]) -> None:
-    """Also one of least VRAM, which tunes nothing: no number of rounds brings its loss down, and JSON knows no infinity."""
+    """Also one of least VRAM, which tunes nothing: no number of rounds helps it, and JSON knows no infinity."""
     instance = random_instance(generator(3, Domain.FAULTS), 9, 4, 2, coverage=np.zeros(4, dtype=int))
     plan = make_plan(instance, AllocationConfig(order=order, epsilon=[0.0] * 3), 0)
     assert (plan.merit > 0) == (order[0] == "convergence")

@@ -20,7 +20,9 @@ def measure(objective: str, value: float, worst: bool) -> str:
         return "–"
     if objective == "vram":
         return f"{100 * value:.1f} %" if worst else format_bytes(value)
-    return f"{value:.4g} FLOPs" if objective == "compute" else f"{value:.5g} rounds"
+    if objective == "compute":
+        return f"{value:.4g} FLOPs"
+    return f"{value:,.0f} rounds" if value >= 1e4 else f"{value:.5g} rounds"
 
 
 def share(value: float, digits: str) -> str:
