@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from zorba_ray.allocation import Bound, Instance, without_program
@@ -34,7 +35,7 @@ class Arm:
     name: str
     merit: float
     rate: float  # best, by the merit
-    fall: float  # of the loss, at the best rate of the sweep
+    fall: float  # of the loss, at the best rate of the sweep: median of the final runs, of other seeds
     best: float  # that rate
     edge: bool  # which is an end of the grid
     seeds: list[float]  # falls of the final runs
@@ -74,9 +75,10 @@ def arm(folder: Path, known: dict[str, Floats], base: Instance) -> Arm | None:
     plan = without_program(instance, config.allocation, 0)
     worth = Bound(instance).of(plan.matrix)
     at = int(np.argmax([fall for _, fall in sweep]))
+    seeds = [fall for _, fall in falls(folder, "final")]
     return Arm(
-        folder.name, plan.merit, plan.rate, sweep[at][1], sweep[at][0], at in (0, len(sweep) - 1),
-        [fall for _, fall in falls(folder, "final")], worth.gain.tolist(),
+        folder.name, plan.merit, plan.rate, float(np.median(seeds or [sweep[at][1]])), sweep[at][0],
+        at in (0, len(sweep) - 1), seeds, worth.gain.tolist(),
     )  # fmt: skip
 
 
@@ -93,6 +95,10 @@ def draw(arms: list[Arm], correlation: float, path: Path) -> None:
         axes.annotate(each.name.replace("-", " "), (each.merit, each.fall), textcoords="offset points", xytext=(5, 3),
                       fontsize=7)  # fmt: skip
     axes.set(xscale="log", xlabel="merit before the first round", ylabel="fall of the loss, measured at the best rate")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.12)
     axes.set_title(f"{len(arms)} plans, rank correlation {correlation:.2f}", loc="left", fontsize=10)
     figure.savefig(path, dpi=150)
 
@@ -117,10 +123,14 @@ def main() -> None:
         for each in arms
     ]  # fmt: skip
     blocks = [[name, *(f"{value:.3g}" for value in values)] for name, values in known.items()]
+    means, predicted, best = (
+        np.array([float(np.mean(each.seeds or [each.fall])) for each in arms]),
+        *(np.array([getattr(each, name) for each in arms]) for name in ("rate", "best")),
+    )
     text = "\n\n".join([
-        text_table(["Plan", "Merit", "Its rate", "Measured fall", "Best rate (* at an end)", "Other seeds"], rows),
-        f"Rank correlation of merit and fall: {correlation:.3f}; of the best rates: "
-        f"{rank_correlation(np.array([each.rate for each in arms]), np.array([each.best for each in arms])):.3f}",
+        text_table(["Plan", "Merit", "Its rate", "Measured fall", "Best rate (* at an end)", "Seeds"], rows),
+        f"Rank correlation of merit and fall, the median of its seeds: {correlation:.3f}; with their mean "
+        f"{rank_correlation(merits, means):.3f}; of the best rates {rank_correlation(predicted, best):.3f}",
         text_table(["Statistic, by block", *map(str, range(base.blocks))], blocks),
     ])  # fmt: skip
     print(text)

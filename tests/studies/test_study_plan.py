@@ -100,7 +100,7 @@ def test_the_studies_that_come_with_us_can_be_run(path: Path, monkeypatch: pytes
     every = cells(study)
     assert study.name == path.stem
     for cell in every:
-        assert cell.arm.lifted == (cell.config.allocation.plan == "full"), "what tunes all blocks has budgets for it"
+        assert cell.arm.lifted == (cell.config.allocation.plan in ("full", "given")), "what tunes all blocks has budgets for it"
         assert cell.config.fleet.devices, "there is a clock"
     (count,) = {len(cell.rates) for cell in every}
     assert count >= 3
