@@ -100,7 +100,8 @@ def test_the_studies_that_come_with_us_can_be_run(path: Path, monkeypatch: pytes
     every = cells(study)
     assert study.name == path.stem
     for cell in every:
-        assert cell.arm.lifted == (cell.config.allocation.plan in ("full", "given")), "what tunes all blocks has budgets for it"
+        lifted = cell.config.allocation.plan in ("full", "given")
+        assert cell.arm.lifted == lifted, "what tunes all blocks has budgets for it"
         assert cell.config.fleet.devices, "there is a clock"
     (count,) = {len(cell.rates) for cell in every}
     assert count >= 3
