@@ -19,7 +19,7 @@ PAPER = sorted((CONFIGS / "paper").glob("*.yaml"))
 SHAPES = {
     "facebook/opt-125m": "opt-125m", "facebook/opt-350m": "opt-350m", "facebook/opt-1.3b": "opt-1.3b",
     "facebook/opt-2.7b": "opt-2.7b", "facebook/opt-13b": "opt-13b", "FacebookAI/roberta-large": "roberta-large",
-    "meta-llama/Llama-3.2-3B": "llama-3.2-3b",
+    "meta-llama/Llama-3.2-3B": "llama-3.2-3b", "datajuicer/LLaMA-1B-dj-refine-150B": "llama-3.2-1b",
 }  # fmt: skip
 NARROW = {"hidden_size": 16, "vocab_size": 300, "num_attention_heads": 2, "max_position_embeddings": 80}
 OF_FAMILY = {
@@ -38,10 +38,11 @@ def data(name: str, folder: Path) -> list[str]:
     """A few rows of a task, with our own columns, as training and as test data."""
     known = KNOWN[name]
     path = folder / "rows.tsv"
-    lines = ["\t".join(["label", *known.text])]
-    for i in range(12 * len(known.classes)):
+    lines = ["\t".join([known.answer or "label", *filter(None, [known.group]), *known.text])]
+    for i in range(240 if known.answer else 12 * len(known.classes)):
         words = " ".join(f"w{(i + k) % 17}" for k in range(6))
-        lines.append("\t".join([str(i % len(known.classes)), *[words] * len(known.text)]))
+        first = "w3" if known.answer else str(i % len(known.classes))
+        lines.append("\t".join([first, *["g"] * bool(known.group), *[words] * len(known.text)]))
     path.write_text("\n".join(lines) + "\n")
     return [f"task.train={path}", f"task.test={path}"]
 
@@ -60,7 +61,8 @@ def small(config_name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> li
     given = load_config(config_name)
     keys = ["model.path=embedded", f"model.config={narrow(monkeypatch, given.model.path)}", "rounds=1",
             "clients.batch=2", "zo.local_steps=1", "task.train_examples=0", "task.test_examples=0",
-            "evaluation.examples=4", "evaluation.every=1", "task.max_tokens=40",
+            "evaluation.examples=4", "evaluation.every=1", "task.max_tokens=48",
+            "task.generate=2",
             *data(given.task.name, folder)]  # fmt: skip
     if given.task.per_class:
         keys.append("task.per_class=4")

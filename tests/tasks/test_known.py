@@ -30,10 +30,17 @@ LAID_OUT: dict[str, dict[str, list[object]]] = {  # columns and labels as the da
     "wic": {"word": ["place", "bank"], **TWO, "start1": [0, 1], "idx": [0, 1], "label": [0, 1]},
     "mrpc": {**TWO, "label": [1, 0], "idx": [0, 1]},
     "cola": {"sentence": ["They drank the pub.", "They left."], "label": [0, 1], "idx": [0, 1]},
+    "squad": {
+        "id": ["5a", "5b"], "title": ["Soup", "Wine"], "context": ["It was cold.", "It was red."],
+        "question": ["What was it?", "Which colour?"],
+        "answers": [{"text": ["cold", "cold soup"], "answer_start": [7, 7]}, {"text": ["red"], "answer_start": [7]}],
+    },
+    "dolly": {"instruction": ["Say hello.", "Sum up."], "context": ["", "It rains."], "response": ["Hello.", "Rain."],
+              "category": ["open_qa", "summarization"]},
     "yelp": {"text": ["Bad food.", "Loved it."], "label": [0, 1]},
     "imdb": {"text": ["Bad.", "Good."], "label": [0, 1]},
 }
-EXPECTED = {"trec": [3, 2], "snli": [2], "boolq": [1, 0]}  # where our label numbers are not theirs
+EXPECTED = {"trec": [3, 2], "snli": [2], "boolq": [1, 0], "squad": [0, 0], "dolly": [0, 0]}  # not theirs
 
 
 def test_every_task_of_the_hub_is_tried() -> None:
@@ -55,6 +62,17 @@ def test_a_local_copy_is_read_as_the_hubs(name: str, as_folder: bool, tmp_path: 
         fields = {column: values[i] for column, values in rows.text.items()}
         prompt = known.prompt.format(**fields)
         assert all(text in prompt for text in fields.values()) and any(fields.values())
+
+
+@pytest.mark.parametrize("as_folder", [False, True], ids=["file", "folder"])
+def test_answers_within_a_record_would_all_do(as_folder: bool, tmp_path: Path) -> None:
+    pq.write_table(pa.table(LAID_OUT["squad"]), tmp_path / "train.parquet")
+    pq.write_table(pa.table(LAID_OUT["squad"]), tmp_path / "validation.parquet")
+    train = str(tmp_path if as_folder else tmp_path / "train.parquet")
+    test = f"{tmp_path}:validation" if as_folder else str(tmp_path / "validation.parquet")
+    config = TaskConfig(name="squad", train=train, test=test)
+    (rows, tested), classes = find_rows(config, describe(config, ""))
+    assert classes == () and rows.answers == tested.answers == ["cold\x1fcold soup", "red"]
 
 
 def test_a_copy_with_our_own_columns_and_labels_stays_as_it_is(tmp_path: Path) -> None:

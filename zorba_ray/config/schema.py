@@ -185,6 +185,10 @@ class TaskConfig:
     label: str = key("label", "column of the label")
     labels: list[str] = key([], "values of that column, in the order of `words`; empty: the task's own numbers or "
                                 "names, and of your own data those found, numbers by size, texts by the alphabet")
+    answer: str = key("", "of your own data, the column of an answer to be generated, instead of a label; empty: none")
+    generate: int = key(16, "most tokens of a generated answer, and of one that is trained on")
+    score: str = key("f1", "how generated answers to your own data are judged beside exact match: F1 of words, or "
+                           "Rouge-L", ("f1", "rouge_l"))
     prompt: str = key("", "prompt with {column} fields, e.g. '{text} It was'; empty: the task's own")
     words: list[str] = key([], "label words (causal model) or label sentences (encoder), one per label")
     loss: str = key("label_words", "cross-entropy over the label words only, or over the whole vocabulary",

@@ -311,6 +311,10 @@ def check_task(task: TaskConfig) -> None:
     at_least(0, task__train_examples=task.train_examples, task__test_examples=task.test_examples,
              task__per_class=task.per_class)
     at_least(0, task__validation_examples=task.validation_examples)
+    at_least(2, task__generate=task.generate)
+    require(not task.answer or task.name == "files", "task.answer", task.answer, "empty unless task.name is files")
+    require(not task.answer or task.answer not in task.text, "task.answer", task.answer,
+            "a column that is not in task.text: the answer would stand in the question")
     require(len(task.words) != 1, "task.words", task.words, "one word for each label, so two or more")
     require(len(set(task.words)) == len(task.words), "task.words", task.words, "all different")
     require(len(task.labels) != 1, "task.labels", task.labels, "two values or more, or none")

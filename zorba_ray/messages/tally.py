@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Tally:
-    """What evaluating a slice of the test data gave; tallies add up to the whole."""
+    """What evaluating a slice of the test data gave; tallies add up to the whole. Of generated answers, `correct` are
+    those that match exactly, and the loss is a mean over `tokens`, not over the `count` of answers."""
 
     correct: int
     loss_sum: float
     count: int
-    right: bytes = b""  # of each example one byte, 1 where its answer was right; empty for language modelling
+    right: bytes = b""  # of each example one byte, 1 where its answer was right; empty without labels
+    tokens: int = 0
+    score: float | None = None  # sum over generated answers; None: none were
 
 
 def slices(count: int, batch: int) -> Iterator[NDArray[np.int64]]:
@@ -32,4 +36,6 @@ def add_tallies(tallies: list[Tally]) -> Tally:
         loss_sum=sum(tally.loss_sum for tally in tallies),
         count=sum(tally.count for tally in tallies),
         right=b"".join(tally.right for tally in tallies),
+        tokens=sum(tally.tokens for tally in tallies),
+        score=math.fsum(scores) if (scores := [tally.score for tally in tallies if tally.score is not None]) else None,
     )

@@ -98,6 +98,15 @@ class Head:
             right.append(guess == wanted)
         return loss / batch.count, torch.cat(right)
 
+    def likeliest(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """The token with the largest logit at each wanted position [M]."""
+        assert self.output is not None
+        slices = max(1, LOGIT_BYTES // (4 * int(self.output.weight.shape[0])))  # type: ignore[index]
+        return torch.cat([
+            self._at_positions(hidden, batch, None, slice(start, start + slices)).argmax(-1)
+            for start in range(0, batch.count, slices)
+        ])  # fmt: skip
+
     def _at_positions(self, hidden: Tensor, batch: Batch, rows: Tensor | None, part: slice = slice(None)) -> Tensor:
         """Logits [M, rows] at the wanted positions; `rows` of the output projection, or all."""
         at = (batch.rows[part], batch.cols[part])

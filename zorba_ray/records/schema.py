@@ -80,6 +80,7 @@ class EvaluationRecord:
     examples: int
     client_accuracy: float | None = None  # mean over the clients, each on test data like its own; see rounds.exposure
     client_accuracy_worst: float | None = None  # mean over the tenth of them with the lowest
+    score: float | None = None  # of generated answers: F1 or Rouge-L; their accuracy is that of exact matches
 
 
 Record = RoundRecord | ClientRecord | EvaluationRecord
@@ -124,6 +125,7 @@ SCHEMA = pa.schema(
         ("examples", pa.int64()),
         ("status", pa.string()),
         ("lied", pa.bool_()),
+        ("score", pa.float64()),
     ]
 )
 

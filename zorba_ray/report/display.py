@@ -124,6 +124,7 @@ class Display:
         if self._progress is None and due:
             self._evaluated = record.round
             result = f"test accuracy {percent(record.accuracy)}  test loss {record.loss:.4f}"
+            result += "" if record.score is None else f"  score {percent(record.score)}"
             self._print(f"round {record.round}/{self._total}  {result}")
 
     def finish(self, summary: Summary, run_dir: Path) -> None:

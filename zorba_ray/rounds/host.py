@@ -20,15 +20,16 @@ from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN, Path, Version
 from zorba_ray.engine.bus import bus_bytes
 from zorba_ray.engine.cost import stage_flops
-from zorba_ray.engine.evaluate import Work, evaluate
+from zorba_ray.engine.evaluate import Outcome, Work, evaluate
 from zorba_ray.engine.itinerary import itinerary, live_states
 from zorba_ray.ledger import replay
 from zorba_ray.ledger.wire import dense_bytes
-from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally
+from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally, add_tallies
 from zorba_ray.methods import FirstOrder, ZeroOrder, carried_out, method_of
 from zorba_ray.model import BlockModel
 from zorba_ray.model.batch import Batch
 from zorba_ray.tasks import Task
+from zorba_ray.tasks.answers import score
 from zorba_ray.tasks.batches import epoch_batches, make_batch, sample_batch
 
 
@@ -231,12 +232,27 @@ class Host:
         clean = (CLEAN,) * len(self.model.blocks)
         works = [Work(make_batch(self.task.test, index, self.task), (clean,)) for index in batches]
         outcomes = evaluate(self.model, works, self.header.noise, self._hidden_memory)
+        if self.task.kind == "generation":
+            return add_tallies([self._answered(each, outcome) for each, outcome in zip(batches, outcomes, strict=True)])
         return Tally(
             correct=sum(int(outcome.correct[0]) for outcome in outcomes),
             loss_sum=sum(float(outcome.losses[0]) * outcome.count for outcome in outcomes),
             count=sum(outcome.count for outcome in outcomes),
-            right=b"" if self.task.kind == "language" else b"".join(outcome.right[0].tobytes() for outcome in outcomes),
+            right=b"" if not self.task.labels else b"".join(outcome.right[0].tobytes() for outcome in outcomes),
         )
+
+    def _answered(self, index: NDArray[np.int64], outcome: Outcome) -> Tally:
+        """Answers are generated, and judged as texts."""
+        from zorba_ray.engine.generate import generate
+
+        task, test = self.task, self.task.test
+        assert test.answers is not None and test.references is not None
+        prompts = [test[int(i)][: -int(test.answers[i])].tolist() for i in index]
+        made = generate(self.model, prompts, task.most, task.end_id, task.pad_id, self.header.noise)
+        said = [task.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in made]
+        matches, total = score(task.score, said, [test.references[int(i)] for i in index])
+        loss = float(outcome.losses[0]) * outcome.count
+        return Tally(matches, loss, len(index), tokens=outcome.count, score=total)
 
     def digest(self) -> str:
         """SHA-256 over the current block vectors: equal digests mean equal models, to the bit."""

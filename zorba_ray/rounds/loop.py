@@ -45,13 +45,14 @@ class RoundDone:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Accuracy and mean loss on the test data after `rounds` rounds."""
+    """Accuracy and mean loss on the test data after `rounds` rounds; of generated answers, exact matches."""
 
     rounds: int
     accuracy: float
     loss: float
     examples: int
     right: bytes  # of each test example, see `Tally`
+    score: float | None = None  # mean over generated answers
 
 
 def train(
@@ -127,4 +128,6 @@ def _refuse_divergence(config: Config, t: int, loss: float, first: float | None)
 
 
 def evaluated_after(rounds: int, tally: Tally) -> Evaluated:
-    return Evaluated(rounds, tally.correct / tally.count, tally.loss_sum / tally.count, tally.count, tally.right)
+    loss = tally.loss_sum / (tally.tokens or tally.count)
+    score = None if tally.score is None else tally.score / tally.count
+    return Evaluated(rounds, tally.correct / tally.count, loss, tally.count, tally.right, score)

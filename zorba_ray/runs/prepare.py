@@ -146,7 +146,7 @@ def read(config: Config) -> tuple[Base, Outline]:
         scales=np.array([float(block.vector.double().square().mean().sqrt()) for block in model.blocks]),
         columns=model.columns,
         test_examples=len(task.test),
-        exposure=None if task.kind == "language" else exposure_of(
+        exposure=None if not task.labels else exposure_of(
             task.train, task.test, problem.shards, config.clients.partition == "natural"
         ),
         guess=best_guess(task),

@@ -132,7 +132,9 @@ class Session:
         exposure = self.prepared.outline.exposure
         apart = client_accuracy(exposure, event.right) if exposure is not None else None
         mean, worst = apart if apart is not None else (None, None)
-        evaluation = EvaluationRecord(event.rounds, event.accuracy, event.loss, event.examples, mean, worst)
+        evaluation = EvaluationRecord(
+            event.rounds, event.accuracy, event.loss, event.examples, mean, worst, event.score
+        )
         self.writer.add([evaluation])
         self.target.evaluation(evaluation)
         self._evaluated |= {event.rounds}

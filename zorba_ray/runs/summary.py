@@ -68,6 +68,7 @@ class Summary:
     client_accuracy: float | None = None  # last: mean over the clients, each on test data like its own
     client_accuracy_worst: float | None = None  # and over the tenth of them with the lowest
     backward_flops: float = 0.0  # beside `flops`, of training with gradients
+    score: float | None = None  # last, of generated answers: F1 or Rouge-L (accuracy: exact matches)
     notes: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     version: str = __version__
@@ -140,6 +141,7 @@ def summarise(
         client_accuracy=evaluations["client_accuracy"].to_pylist()[-1] if accuracies else None,
         client_accuracy_worst=evaluations["client_accuracy_worst"].to_pylist()[-1] if accuracies else None,
         backward_flops=float(backward_flops),
+        score=evaluations["score"].to_pylist()[-1] if accuracies else None,
         notes=notes or [],
         environment=environment,
     )

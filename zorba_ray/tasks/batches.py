@@ -42,6 +42,13 @@ def make_batch(examples: Examples, index: NDArray[np.int64], task: Task) -> Batc
     if task.kind == "language":
         rows, cols = np.nonzero(mask[:, 1:])  # position t answers for token t + 1
         targets = ids[rows, cols + 1]
+    elif task.kind == "generation":
+        assert examples.answers is not None
+        counts = examples.answers[index]
+        ends = np.cumsum(counts)
+        rows = np.repeat(np.arange(len(index)), counts)
+        cols = np.arange(ends[-1]) - np.repeat(ends - lengths + 1, counts)  # the last of an answer predicts nothing
+        targets = ids[rows, cols + 1]
     else:
         rows, cols = np.arange(len(index)), lengths - 1 - task.tail
         targets = examples.labels[index]

@@ -96,6 +96,19 @@ class Encoder:
             chosen[ids[-1]] = word
         return tuple(chosen)
 
+    def answers(self, texts: Sequence[str], most: int) -> list[list[int]]:
+        """The tokens of each answer as it follows the prompt, and of one that ends a text: at most so many."""
+        before = self.prompt.format(**dict.fromkeys(self.fields, "this")).strip(" ")
+        gap = "" if before.endswith("\n") else " "
+        plain: list[int] = self.tokenizer(before, add_special_tokens=False)["input_ids"]
+        joined = self.tokenizer([before + gap + text for text in texts], add_special_tokens=False, verbose=False)
+        end = [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
+        room, count = most - len(end), len(plain)
+        if not all(ids[:count] == plain for ids in joined["input_ids"]):
+            raise ConfigError(f"task.prompt ends in {before[-20:]!r}, which this model's tokenizer joins with what "
+                              f"follows; end it with another character, such as ':'")  # fmt: skip
+        return [ids[count : count + room] + (end if len(ids) - count <= room else []) for ids in joined["input_ids"]]
+
     def others(self, word: str, before: str, plain: list[int]) -> str:
         """What to say of words that are one token: first those like `word`, then common ones, then any long ones."""
         texts = {self.tokenizer.convert_tokens_to_string([token]).strip() for token in self.tokenizer.get_vocab()}

@@ -14,6 +14,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import ModelConfig, TaskConfig
 from zorba_ray.noise import Domain, generator
 from zorba_ray.playground.task import test_reviews, train_reviews
+from zorba_ray.tasks.answers import SEPARATOR
 from zorba_ray.tasks.encode import Encoder, windows
 from zorba_ray.tasks.examples import Examples, Task, TaskKind, pack
 from zorba_ray.tasks.read import Table, as_ours, is_file, parse_hub, read_file, read_hub
@@ -30,10 +31,14 @@ class Rows:
     text: Table  # text columns only
     labels: NDArray[np.int64]
     groups: list[str] | None
+    answers: list[str] | None = None  # to be generated
 
     def take(self, index: NDArray[np.int64]) -> Rows:
         text = {name: [column[i] for i in index] for name, column in self.text.items()}
-        return Rows(text, self.labels[index], None if self.groups is None else [self.groups[i] for i in index])
+        groups, answers = (
+            None if each is None else [each[i] for i in index] for each in (self.groups, self.answers)
+        )
+        return Rows(text, self.labels[index], groups, answers)
 
 
 def load_task(
@@ -81,7 +86,10 @@ def describe(config: TaskConfig, group_column: str) -> KnownTask:
     if config.name == "embedded" and (config.train or config.test):
         raise ConfigError("task.train and task.test: the embedded task makes its own data; set task.name=files")
     if config.name == "files":
-        known = KnownTask(text=tuple(config.text), words=tuple(config.words), sentences=tuple(config.words))
+        known = KnownTask(
+            text=tuple(config.text), words=tuple(config.words), sentences=tuple(config.words), answer=config.answer,
+            score=config.score,
+        )  # fmt: skip
     elif config.name in KNOWN:
         known = KNOWN[config.name]
         if config.text:
@@ -122,6 +130,8 @@ def find_rows(config: TaskConfig, known: KnownTask) -> tuple[tuple[Rows, Rows], 
 
 def label_values(train: Table, config: TaskConfig, known: KnownTask) -> tuple[str, ...]:
     """What stands in the label column for each label, in their order; empty: plain text has none."""
+    if known.answer:
+        return ()
     if config.labels:
         if known.classes and len(config.labels) != len(known.classes):
             raise ConfigError(f"task.labels has {len(config.labels)} values, and {config.name} has "
@@ -142,7 +152,8 @@ def label_values(train: Table, config: TaskConfig, known: KnownTask) -> tuple[st
 def read(source: str, hub: Hub | None, part: str, name: str) -> Table:
     key = f"task.{part}"
     if source:
-        table = read_file(source, key) if is_file(source) else read_hub(*parse_hub(source, part), key)
+        lists = hub.lists if hub is not None else ()
+        table = read_file(source, key, lists) if is_file(source) else read_hub(*parse_hub(source, part), key)
         return table if hub is None else as_ours(table, hub)
     if hub is None:
         raise ConfigError(f"{key} is empty, and {name} has no data set on the hub; give a local file")
@@ -194,7 +205,10 @@ def rows_of(table: Table, known: KnownTask, label: str, classes: tuple[str, ...]
     if known.group:  # test data may be without
         groups = require(table, known.group, key) if key == "task.train" else table.get(known.group)
     if not classes:
-        return Rows(text, np.zeros(count, np.int64), groups)
+        answers = require(table, known.answer, key) if known.answer else None
+        if answers is not None and not all(map(str.strip, answers)):
+            raise ConfigError(f"{key}: row {[bool(a.strip()) for a in answers].index(False) + 1} has no answer")
+        return Rows(text, np.zeros(count, np.int64), groups, answers)
     number = {name: i for i, name in enumerate(classes)}
     labels = np.empty(count, np.int64)
     for i, value in enumerate(require(table, label, key)):
@@ -231,11 +245,17 @@ def tokenise(
     test: Rows,
 ) -> Task:
     tokenizer, architecture, positions = reader.tokenizer, reader.architecture, reader.positions
-    kind = kind_of(architecture, bool(classes))
-    open_ended = kind in ("words", "language")
+    kind = kind_of(architecture, bool(classes), bool(known.answer))
+    open_ended = kind in ("words", "language", "generation")
     masked = kind == "words" and architecture.endswith("ForMaskedLM")
     limit = min(config.max_tokens, int(tokenizer.model_max_length), positions)
-    prompt = known.prompt if kind == "words" or config.prompt else " ".join(f"{{{name}}}" for name in known.text)
+    if kind == "generation":
+        if config.generate >= limit:
+            raise ConfigError(f"task.generate is {config.generate}, and all of an example may have {limit} tokens; "
+                              f"raise task.max_tokens or lower it")  # fmt: skip
+        limit -= config.generate
+    prompted = kind in ("words", "generation") or config.prompt
+    prompt = known.prompt if prompted else " ".join(f"{{{name}}}" for name in known.text)
     encoder = Encoder(tokenizer, prompt, known.text, limit, masked=masked, causal=open_ended and not masked)
     label_ids: tuple[int, ...] = ()
     sentences: tuple[tuple[int, ...], ...] = ()
@@ -253,9 +273,14 @@ def tokenise(
             runs = windows([ids for name in known.text for ids in encoder.tokens(rows.text[name])], limit)
             return pack(runs, np.zeros(len(runs), np.int64), None)
         groups = None if rows.groups is None else np.array([number.get(name, -1) for name in rows.groups], np.int64)
-        return pack(encoder.encode(rows.text), rows.labels, groups)
+        prompts = encoder.encode(rows.text)
+        if rows.answers is None:
+            return pack(prompts, rows.labels, groups)
+        trained = encoder.answers([answer.partition(SEPARATOR)[0] for answer in rows.answers], config.generate)
+        whole, counts = [a + b for a, b in zip(prompts, trained, strict=True)], np.array([len(ids) for ids in trained])
+        return pack(whole, rows.labels, groups, counts, rows.answers)
 
-    found = (examples(train), examples(test))
+    found = (replace(examples(train), references=None), examples(test))
     refuse_unknown(found[0], tokenizer.unk_token_id, model.called)
     return Task(
         name=config.name,
@@ -268,6 +293,10 @@ def tokenise(
         train=found[0],
         test=found[1],
         in_words=reader.in_words,
+        most=config.generate,
+        end_id=tokenizer.eos_token_id,
+        score=known.score if kind == "generation" else "",
+        tokenizer=tokenizer if kind == "generation" else None,
     )
 
 
@@ -299,7 +328,8 @@ def read_with(model: ModelConfig, known: KnownTask, train: Rows, asked: bool = F
     if own is not None:
         return Reader(own, architecture, positions, in_words=False)
     first = [known.prompt, *known.words, *known.sentences]
-    texts = (text for name in known.text for text in train.text[name])
+    columns = [*(train.text[name] for name in known.text), train.answers or []]
+    texts = (text for column in columns for text in column)
     return Reader(word_tokenizer(texts, first, config), architecture, positions, in_words=True)
 
 
@@ -318,13 +348,14 @@ def open_tokenizer(model: ModelConfig) -> Any:
     return tokenizer
 
 
-def kind_of(architecture: str, labelled: bool) -> TaskKind:
+def kind_of(architecture: str, labelled: bool, answered: bool = False) -> TaskKind:
     """How a model of this architecture answers."""
     causal = architecture.endswith(("ForCausalLM", "LMHeadModel"))
     if not labelled:
         if not causal:
-            raise ConfigError(f"task.name: plain text asks for a causal language model, not {architecture}")
-        return "language"
+            what = "an answer that is generated" if answered else "plain text"
+            raise ConfigError(f"task.name: {what} asks for a causal language model, not {architecture}")
+        return "generation" if answered else "language"
     if architecture.endswith("ForSequenceClassification"):
         return "classifier"
     return "words" if causal or architecture.endswith("ForMaskedLM") else "prototype"

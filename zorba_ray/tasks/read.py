@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.files import FORMATS, format_of
 from zorba_ray.config.hub import data_out_of_reach, trouble
+from zorba_ray.tasks.answers import SEPARATOR
 from zorba_ray.tasks.registry import Hub
 
 Table = dict[str, list[str]]  # column → one text per row
@@ -23,15 +24,16 @@ def is_file(source: str) -> bool:
     return Path(source).is_file() or format_of(Path(source)) in FORMATS
 
 
-def read_file(source: str, key: str) -> Table:
-    """A local file's columns as text. In .tsv a quote is a character like any other, in .csv it encloses a field."""
+def read_file(source: str, key: str, lists: Collection[str] = ()) -> Table:
+    """A local file's columns as text; of Parquet also `lists` within records, see `with_lists`. In .tsv a quote is a
+    character like any other, in .csv it encloses a field."""
     path = Path(source).expanduser()
     kind = format_of(path)
     if kind not in FORMATS:
         raise ConfigError(f"{key}: {source} is none of {', '.join(FORMATS)} (or one of these with .gz)")
     try:
         if kind == ".parquet":
-            return read_parquet(path)
+            return read_parquet(path, lists)
         with open_text(path) as file:
             if kind == ".txt":
                 return {"text": list(paragraphs(file))}
@@ -89,16 +91,28 @@ def once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(pairs)
 
 
-def read_parquet(path: Path) -> Table:
+def read_parquet(path: Path, lists: Collection[str]) -> Table:
     import pyarrow.parquet
 
     schema = pyarrow.parquet.read_schema(path)
     refuse_twice(schema.names)
-    nested = next((field.name for field in schema if pyarrow.types.is_nested(field.type)), None)
+    records = [field.name for field in schema if pyarrow.types.is_nested(field.type)]
+    nested = next((name for name in records if name not in {each.partition(".")[0] for each in lists}), None)
     if nested is not None:
         raise ValueError(f"column {nested!r} is nested; each column holds a text or a number")
-    table = pyarrow.parquet.read_table(path)
-    return {name: [as_text(value) for value in table[name].to_pylist()] for name in table.column_names}
+    data = pyarrow.parquet.read_table(path)
+    table = {name: list(map(as_text, data[name].to_pylist())) for name in data.column_names if name not in records}
+    return with_lists(table, {name: data[name].to_pylist() for name in records}, lists)
+
+
+def with_lists(table: Table, records: Mapping[str, Sequence[Any]], lists: Collection[str]) -> Table:
+    """With each list within a record, called record.list, as one text: answers that would all do."""
+    found = dict(table)
+    for name in lists:
+        record, _, inner = name.partition(".")
+        if record in records:
+            found[name] = [SEPARATOR.join(map(as_text, value[inner])) for value in records[record]]
+    return found
 
 
 def paragraphs(file: IO[str]) -> Iterator[str]:
@@ -156,6 +170,8 @@ def read_hub(hub: Hub, split: str, key: str) -> Table:
         raise ConfigError(f"{key}: `datasets` cannot load {hub.path!r}, split {split!r}: {line}") from None
     plain = [name for name, kind in data.features.items() if isinstance(kind, datasets.Value | datasets.ClassLabel)]
     table = {name: [as_text(value) for value in data[name]] for name in plain}  # nothing trains on a record's brackets
+    records = {name: data[name] for name in {each.partition(".")[0] for each in hub.lists} & set(data.column_names)}
+    table = with_lists(table, records, hub.lists)
     return with_labels(with_columns(table, hub), hub)
 
 

@@ -20,6 +20,11 @@ class Hub:
     columns: Mapping[str, str] = field(default_factory=dict)  # our column → theirs
     labels: Mapping[str, str] = field(default_factory=dict)  # their label → ours
 
+    @property
+    def lists(self) -> list[str]:
+        """Of their columns, those that are a list within a record."""
+        return [theirs for theirs in self.columns.values() if "." in theirs]
+
 
 @dataclass(frozen=True)
 class KnownTask:
@@ -35,6 +40,8 @@ class KnownTask:
     split: tuple[str, str, str] | None = None  # column that tells train from test, and its two values
     held_out: int = 0  # test examples drawn from the training data where there is no test data
     group: str = ""  # column of the natural partition
+    answer: str = ""  # column of what is to be generated; then there are no classes
+    score: str = "f1"  # and how it is judged, a name of tasks.answers.SCORES
     unlabelled: str = ""  # label of rows that nobody agreed on, which are left out
 
 
@@ -178,6 +185,23 @@ KNOWN: dict[str, KnownTask] = {
         sentences=("This product is terrible.", "This product is great."),
         split=("split", "train", "dev"),
         group="domain",
+    ),
+    "squad": KnownTask(
+        text=("title", "context", "question"),
+        optional=("title",),
+        prompt="Title: {title}\nContext: {context}\nQuestion: {question}\nAnswer:",
+        answer="answer",
+        hub=Hub("rajpurkar/squad", test="validation", columns={"answer": "answers.text"}),
+    ),
+    "dolly": KnownTask(
+        text=("instruction", "context"),
+        optional=("context",),
+        prompt="### Instruction:\n{instruction}\n\n### Input:\n{context}\n\n### Response:",
+        answer="response",
+        score="rouge_l",
+        hub=Hub("databricks/databricks-dolly-15k"),
+        held_out=1000,
+        group="category",
     ),
     "text": KnownTask(),
 }
