@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from zorba_ray.commands.main import main
-from zorba_ray.runs.config import load_config
-from zorba_ray.runs.simulate import simulate
+from zorba_ray.runs.memory import ClassMemory, read_memory
+from zorba_ray.runs.summary import read_summary
 
 SMALL = [
     "clients.count=6", "rounds=4", "clients.batch=4", "zo.directions=2", "allocation.plan=cyclic", "evaluation.every=4",
@@ -17,9 +18,9 @@ SMALL = [
 ]  # fmt: skip
 
 
-def estimated(capsys: pytest.CaptureFixture[str], *keys: str) -> dict[str, float]:
+def estimated(capsys: pytest.CaptureFixture[str], *keys: str) -> dict[str, Any]:
     assert main(["run", "--dry-run", "--local", "--json", *SMALL, *keys]) == 0
-    found: dict[str, float] = json.loads(capsys.readouterr().out)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
 
@@ -34,13 +35,17 @@ def test_bytes_and_operations_come_near_the_run(
     found = estimated(capsys, *keys)
     assert not list(tmp_path.iterdir()), "nothing is written"
     folder = tmp_path / "run"
-    summary = simulate(load_config(None, [*SMALL, *keys]), folder)
+    assert main(["run", "--local", *SMALL, *keys, f"out={folder}"]) == 0
+    summary = read_summary(folder)
     assert found["flops"] == pytest.approx(summary.flops + summary.backward_flops, rel=0.3)
     assert found["bytes_up"] == pytest.approx(summary.bytes_up, rel=0.25)
     assert found["bytes_down"] == pytest.approx(summary.bytes_down, rel=0.5)  # what comes after the last round is too
     on_disk = summary.ledger_bytes
     assert 0.5 * on_disk < found["disk"] < 2 * on_disk + 20_000
     assert found["seconds"] > 0 and found["host_memory"] > 300 * 2**20
+    assert [ClassMemory(**row) for row in found["budgets"]] == read_memory(folder), "the report's memory table"
+    assert list(summary.environment["machines"].values()) == [summary.environment["cpu"]]
+    assert summary.environment["gpus"] == []
 
 
 def test_what_does_not_fit_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +56,6 @@ def test_what_does_not_fit_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_budgets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     found = estimated(capsys)
-    for use in found["budgets"]:  # type: ignore[attr-defined]
+    for use in found["budgets"]:
         assert 0 < use["predicted"] <= use["budget"] and use["traced"] == pytest.approx(use["predicted"], rel=0.05)
-    assert sum(use["clients"] for use in found["budgets"]) == 6  # type: ignore[attr-defined]
+    assert sum(use["clients"] for use in found["budgets"]) == 6

@@ -22,6 +22,7 @@ from zorba_ray.world.budgets import client_budgets
 
 MakeRun = Callable[..., Path]
 DIRECTIONS = 4
+MIB = 2**20
 
 
 def make_run(
@@ -32,6 +33,7 @@ def make_run(
     reporting: int = 20,
     solved: bool = True,
     notes: Sequence[str] = (),
+    measured: int | None = None,
 ) -> Path:
     """A run folder that looks like a real one: all files, plausible numbers, `reporting` clients a round."""
     folder.mkdir(parents=True)
@@ -68,6 +70,7 @@ def make_run(
                 ClientRecord(
                     t, n, budgets.names[budgets.class_of[n]], int(budgets.bytes[n]), int(need[n]), int(matrix[n].sum()),
                     8, loss, row.tolist(), float(row.mean()), float(row.std()), 48, 7.68e8, 16, 96, 0.01, "ok",
+                    measured_bytes=measured, allocated_bytes=measured and measured - MIB,
                 )
                 for n, row in zip(who, rho, strict=True)
             ]

@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 
 from zorba_ray.commands import report as command
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.units import format_bytes
 from zorba_ray.config.words import flops
 from zorba_ray.records.stream import table
 from zorba_ray.report import curves, figures
 from zorba_ray.report.gather import read_run
 from zorba_ray.report.run_page import write_report
+from zorba_ray.runs.memory import ClassMemory, write_memory
 
 MakeRun = Callable[..., Path]
+MIB = 2**20
 VOID = {"meta", "br", "img", "link", "input"}
 
 
@@ -81,6 +84,31 @@ def test_the_report_says_what_came_out(run_folder: MakeRun) -> None:
     assert seen.tags.count("svg") == 5 + 3  # of them panels of curves
     assert "batch: 8" in seen.text and "numpy" in seen.text  # config and environment
     assert "--resume" not in seen.text
+
+
+def test_what_clients_hold_stands_class_by_class_with_what_was_measured(run_folder: MakeRun) -> None:
+    parts = {"weights": 3, "active": 5, "hidden": 7, "workspace": 11, "context": 13}
+    rows = [
+        ClassMemory("zorba", name, 4, 2, 99 * MIB, 39 * MIB, 41 * MIB, {p: n * MIB for p, n in parts.items()}, 60 * MIB,
+                    17 * MIB, {"in-place": 0.25})
+        for name in ("small", "medium", "large")
+    ]  # fmt: skip
+    assert "was not traced" in page(run_folder()).text
+    for measured in (None, 43 * MIB):
+        folder = run_folder(measured=measured)
+        write_memory(rows, folder)
+        assert list(read_run(folder).memory.values()) == rows
+        seen = page(folder).text
+        lines = [f"{part.capitalize()} {format_bytes(n * MIB)} {format_bytes(n * MIB)}" for part, n in parts.items()]
+        lines += ["Traced 41.0 MiB 41.0 MiB 41.0 MiB", "Bus, a round 17.0 MiB", "Saves against in-place +25.0 %"]
+        for line in lines:
+            assert line in seen, line
+        assert ("Measured, reserved 43.0 MiB 43.0 MiB" in seen) == ("Measured, allocated 42.0 MiB" in seen) == bool(
+            measured
+        )
+    (folder / "memory.json").write_text("[3]")
+    with pytest.raises(ConfigError, match=r"memory\.json is damaged"):
+        write_report(folder)
 
 
 def test_the_report_needs_nothing_but_itself(run_folder: MakeRun) -> None:

@@ -4,6 +4,7 @@ products are done on the CPU. Who stands where, under which cap, and what become
 from __future__ import annotations
 
 import logging
+import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +22,8 @@ from runtime.test_equality import config_of, run_in_process
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.messages import Report
 from zorba_ray.records.stream import table
+from zorba_ray.runs.memory import read_memory
+from zorba_ray.runs.summary import read_summary
 from zorba_ray.runtime import launch, pool
 from zorba_ray.runtime.client import ClientActor
 from zorba_ray.runtime.news import News
@@ -29,7 +32,8 @@ from zorba_ray.runtime.pool import Member, Pool
 from zorba_ray.runtime.waiting import Watch
 
 MIB = 2**20
-MEMORY, CONTEXT, RESERVED = 40 * MIB, MIB // 2, 3 * MIB
+MEMORY, CONTEXT, RESERVED, ALLOCATED = 40 * MIB, MIB // 2, 3 * MIB, 2 * MIB
+NAME = "Pretended 40"
 WATCH = Watch(News("testing"), 60.0)
 ROOM = "clients.budgets.classes=[{name: all, budget: 16 MiB}]"  # two clients on a GPU
 
@@ -46,6 +50,8 @@ def pretend() -> None:
     cuda.get_device_properties = lambda device: SimpleNamespace(total_memory=MEMORY)
     cuda.set_per_process_memory_fraction = lambda share: cuda.caps.append(share * MEMORY)
     cuda.max_memory_reserved = lambda: RESERVED
+    cuda.max_memory_allocated = lambda: ALLOCATED
+    cuda.get_device_name = lambda device=None: NAME
     cuda.empty_cache = cuda.reset_peak_memory_stats = lambda: None
 
 
@@ -113,6 +119,11 @@ def test_a_run_on_gpus_writes_the_ledger_of_one_process(
     rows = [row for row in table(tmp_path / "ray").to_pylist() if row["kind"] == "client"]
     measured = CONTEXT + RESERVED if placement == "per_client" else None
     assert {row["measured_bytes"] or None for row in rows} == {measured}
+    kept, table_kept = read_summary(tmp_path / "ray").environment, read_memory(tmp_path / "ray")
+    assert kept["gpus"] == [NAME] and list(kept["actors"].values()) == [actors]
+    assert list(kept["machines"]) == list(kept["actors"]) == [platform.node()]
+    assert table_kept == [], "nobody wanted a report"
+    assert driver.site.memory(driver.simulation.session.prepared, driver.simulation.session.prepared.allocator.plans[0])
     for member in members:
         ray.kill(member.actor)
 
@@ -120,7 +131,7 @@ def test_a_run_on_gpus_writes_the_ledger_of_one_process(
 @pytest.mark.ray
 def test_gpus_are_found_with_their_memory_and_what_a_context_takes(freed: None) -> None:
     node = ray.nodes()[0]["NodeID"]
-    assert launch.discover_gpus() == [Gpu(node, MEMORY, CONTEXT)] * 2
+    assert launch.discover_gpus() == [Gpu(node, MEMORY, CONTEXT, NAME)] * 2
     told = launch.place_on_gpus(config_of(ROOM, "placement=per_client"), [16 * MIB] * 5, launch.discover_gpus()).reason
     assert "5 clients take turns in 4 actors, 2 waves" in told and "the CUDA context takes 512 KiB" in told
 
@@ -183,6 +194,7 @@ def pretending(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=MEMORY))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", caps.append)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: RESERVED)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: ALLOCATED)
     return caps
 
 
@@ -199,6 +211,7 @@ def test_a_client_works_under_its_own_cap_and_says_what_it_took(pretending: list
         reports = [actor._probe_capped(None, n, row) for n, row in zip((3, 4), rows, strict=True)]  # type: ignore[arg-type]
         assert [report.client for report in reports] == [3, 4]
         assert {report.measured_bytes for report in reports} == {CONTEXT + RESERVED}
+        assert {report.allocated_bytes for report in reports} == {CONTEXT + ALLOCATED}
     assert pretending[::2] == [0.25, 1.0] * 2  # of the GPU; never more than all of it
     assert set(pretending[1::2]) == {1.0}  # and none once the client is done
     assert host.held == rows.tolist()  # blocks leave the device only where some may

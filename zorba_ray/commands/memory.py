@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from zorba_ray.commands.entry import Done, enter
@@ -57,7 +57,7 @@ def memory(command: Command) -> Done:
     rows = compared(rows)
     parts = ["\n".join(f"Note: {note}." for note in notes), memory_table(rows), savings_table(rows)]
     print("\n\n".join(filter(None, [*parts, *(f"{method} does not go: {why}" for method, why in refused.items())])))
-    data = [{"class" if name == "name" else name: value for name, value in asdict(row).items()} for row in rows]
+    data = [row.to_json() for row in rows]
     return Done({"rows": data, "refused": refused, "notes": list(notes)})
 
 

@@ -32,7 +32,8 @@ class Report:
     status: str = "ok"
     upload: int = 0  # bytes of its message
     bus: int = 0  # bytes between host memory and device, in its walks
-    measured_bytes: int = 0  # of VRAM, by a client alone under its own cap on a GPU; 0: not measured
+    measured_bytes: int = 0  # of VRAM, by a client alone under its own cap on a GPU, as reserved; 0: not measured
+    allocated_bytes: int = 0  # likewise, as allocated
 
 
 def nothing_from(client: int, status: str, examples: int = 0) -> Report:

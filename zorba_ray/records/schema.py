@@ -66,7 +66,8 @@ class ClientRecord:
     backward_flops: float = 0.0  # of training with gradients
     lied: bool = False  # the simulated world knows; the server may not
     bytes_bus: int = 0  # between its device and host memory, if it is alone there; the mini-batch left out
-    measured_bytes: int | None = None  # VRAM of a client alone on its share of a GPU; None: not measured
+    measured_bytes: int | None = None  # VRAM that a client alone on its share of a GPU reserved; None: not measured
+    allocated_bytes: int | None = None  # and how much of it was allocated
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ SCHEMA = pa.schema(
         ("budget_bytes", pa.int64()),
         ("predicted_bytes", pa.int64()),
         ("measured_bytes", pa.int64()),
+        ("allocated_bytes", pa.int64()),
         ("active_blocks", pa.int32()),
         ("samples", pa.int32()),
         ("loss", pa.float64()),

@@ -21,6 +21,7 @@ from zorba_ray.methods import kind_of
 from zorba_ray.records.stream import read_parts
 from zorba_ray.report.curves import Curves, add_work, curves_of
 from zorba_ray.runs.folder import ALLOCATION, CONFIG, LEDGER, STATISTICS
+from zorba_ray.runs.memory import ClassMemory, read_memory
 from zorba_ray.runs.state import State, state_of
 from zorba_ray.runs.summary import Summary
 from zorba_ray.runs.trust import refuse_method_file
@@ -28,6 +29,7 @@ from zorba_ray.world.budgets import client_budgets
 
 SAMPLE = 4096  # scalars taken from one part of the records, evenly spread
 SUMS = ("samples", "loss", "forwards", "flops", "bytes_up", "bytes_down", "seconds")
+MEASURED = ("allocated_bytes", "measured_bytes")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class BudgetClass:
     active_blocks: float  # mean over the members
     reports: int  # client records
     sums: dict[str, float]  # of SUMS over those records
+    measured: dict[str, int]  # the most of MEASURED in those records that have it
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Run:
     plan: Plan
     blocks: list[str]
     classes: list[BudgetClass]  # by ascending budget
+    memory: dict[str, ClassMemory]  # by class, under the first plan; empty where it was not kept
     rounds: dict[str, NDArray[Any]]  # columns of the round records, in order
     evaluations: dict[str, NDArray[Any]]
     scalars: NDArray[np.float32]  # all of them, or an even sample
@@ -83,6 +87,7 @@ def read_run(folder: Path, trusted: bool = False) -> Run:
     plan = Plan.from_json(json.loads(_text(folder / ALLOCATION)))
     blocks = [block.name for block in read_ledger(folder / LEDGER).header.blocks]
     rounds, evaluations, clients, scalars, count, work = reduce_records(folder)
+    memory = {row.name: row for row in read_memory(folder)}
     return Run(
         folder=folder,
         config=config,
@@ -93,6 +98,7 @@ def read_run(folder: Path, trusted: bool = False) -> Run:
         plan=plan,
         blocks=blocks,
         classes=budget_classes(config, plan, clients),
+        memory=memory,
         rounds=rounds,
         evaluations=evaluations,
         scalars=scalars,
@@ -135,9 +141,8 @@ def reduce_records(
         evaluations.append(part.filter(pc.equal(part["kind"], "evaluation")))
         add_work(work, part)
         clients = part.filter(pc.and_(pc.equal(part["kind"], "client"), pc.equal(part["status"], "ok")))
-        sums.append(
-            clients.group_by("budget_class").aggregate([("round", "count"), *((name, "sum") for name in SUMS)])
-        )
+        wanted = [("round", "count"), *((name, "sum") for name in SUMS), *((name, "max") for name in MEASURED)]
+        sums.append(clients.group_by("budget_class").aggregate(wanted))
         values = pc.list_flatten(clients["scalars"]).to_numpy()
         count += len(values)
         samples.append(values[:: max(1, len(values) // SAMPLE)])
@@ -145,7 +150,8 @@ def reduce_records(
     for row in pa.concat_tables(sums).to_pylist() if sums else []:
         total = by_class.setdefault(row.pop("budget_class"), {})
         for name, value in row.items():
-            total[name] = total.get(name, 0) + (value or 0)
+            before, now = total.get(name, 0), value or 0
+            total[name] = max(before, now) if name.endswith("_max") else before + now
     return _columns(rounds), _columns(evaluations), by_class, np.concatenate(samples), count, work
 
 
@@ -169,6 +175,7 @@ def budget_classes(config: Config, plan: Plan, done: dict[str, dict[str, float]]
                 active_blocks=float(plan.matrix[members].sum(axis=1).mean()),
                 reports=int(sums.get("round_count", 0)),
                 sums={key: float(sums.get(f"{key}_sum", 0.0)) for key in SUMS},
+                measured={key: int(most) for key in MEASURED if (most := sums.get(f"{key}_max", 0))},
             )
         )
     return sorted(classes, key=lambda each: each.budget)

@@ -72,6 +72,8 @@ details:last-of-type { border-bottom: 1px solid var(--line); }
 summary { cursor: pointer; font-weight: 550; }
 .folds { margin-top: 60px; }
 .note { border-left: 3px solid var(--second); padding: 2px 0 2px 14px; margin: 12px 0; }
+@media (max-width: 480px) { main { padding: 32px 16px 64px; } th, td { padding-left: 10px; }
+  td:first-child { white-space: normal; } }
 @media print { main { padding: 0; } figure, .tiles, table { break-inside: avoid; } }
 """
 

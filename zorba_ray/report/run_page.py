@@ -14,12 +14,14 @@ from zorba_ray.config.words import duration, flops, percent
 from zorba_ray.report import figures
 from zorba_ray.report.curves import Series, switchable
 from zorba_ray.report.gather import Run, Spread, read_run
+from zorba_ray.report.memory_tables import saving, told
 from zorba_ray.report.page import code, facts, figure, folded, page, paragraph, section, table, tiles
 from zorba_ray.runs.folder import CONFIG, resume_line, write_whole
 from zorba_ray.runs.state import GOING
 from zorba_ray.runs.summary import Summary
 
 FILE = "report.html"
+MEASURED = {"allocated_bytes": "Measured, allocated", "measured_bytes": "Measured, reserved"}
 
 
 def write_report(run_dir: Path, trusted: bool = False) -> Path:
@@ -182,16 +184,45 @@ def budgets(run: Run) -> str:
         "VRAM of one client by the allocator's model. The mark is the budget; the solid bar is the client of the class "
         "that needs least, the lighter one that which needs most."
     )
-    return section("Memory and work by budget class", about, figure(picture, label), class_table(run))
+    parts = [figure(picture, label), *memory_told(run), class_table(run)]
+    return section("Memory and work by budget class", about, *parts)
+
+
+def memory_told(run: Run) -> list[str]:
+    """Of the client of each class that needs most, under the first plan: what it needs for what, a column a class."""
+    if not run.memory:
+        rows = [[each.name, format_bytes(each.predicted_most), format_bytes(each.budget)] for each in run.classes]
+        told_so = paragraph("What clients hold was not traced in this run.", "soft")
+        return [table(["Class", "Predicted", "Budget"], rows), told_so]
+    classes = [each for each in run.classes if each.name in run.memory]
+    some = any(each.measured for each in classes)
+    columns = []
+    for each in classes:
+        row = run.memory[each.name]
+        beside = dict.fromkeys(MEASURED.values(), "–") if some else {}
+        beside |= {MEASURED[name]: format_bytes(most) for name, most in each.measured.items()}
+        saved = {f"Saves against {other}": saving(row, other) for other in row.saving_against}
+        columns.append(told(row, beside) | saved)
+    lines = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    about = (
+        "The client of each class that needs most, under the first plan, and what its VRAM is for. “Traced” is the "
+        "peak of the same round, followed on a model without numbers; “Bus” is what crosses to and from host memory."
+    )
+    if some:
+        gpus = ", ".join(run.summary.environment.get("gpus", [])) or "a GPU"
+        about += (
+            f" “Measured” is the most that any client of the class took in its own process on {gpus}, with the CUDA "
+            "context: of it allocated, and reserved, which is what its cap binds."
+        )
+    return [paragraph(about, "soft"), table(["", *(each.name for each in classes)], lines)]
 
 
 def class_table(run: Run) -> str:
-    head = ["Class", "Clients", "Budget", "Predicted", "Blocks tuned", "Reports", "Mean loss", "Block passes", "FLOPs",
-            "Up", "Down", "Seconds"]  # fmt: skip
+    head = ["Class", "Clients", "Blocks tuned", "Reports", "Mean loss", "Block passes", "FLOPs", "Up", "Down",
+            "Seconds"]  # fmt: skip
     rows = []
     for each in run.classes:
-        row = [each.name, f"{len(each.members):,}", format_bytes(each.budget), format_bytes(each.predicted_most),
-               f"{each.active_blocks:.1f}", f"{each.reports:,}"]  # fmt: skip
+        row = [each.name, f"{len(each.members):,}", f"{each.active_blocks:.1f}", f"{each.reports:,}"]
         if each.reports:
             mean = {key: value / each.reports for key, value in each.sums.items()}
             row += [f"{mean['loss']:.4f}", f"{mean['forwards']:,.0f}", flops(mean["flops"])]

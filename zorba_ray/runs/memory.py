@@ -1,17 +1,26 @@
-"""What each budget class needs of VRAM under a plan, predicted and traced, and what the plan saves."""
+"""What each budget class needs of VRAM under a plan, predicted and traced, and what the plan saves. Torch is imported
+where something is traced."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zorba_ray.allocation import Instance, Plan, textbook
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.methods import has_gradients
-from zorba_ray.model import BlockModel
-from zorba_ray.rounds.rehearsal import rehearse
+from zorba_ray.runs.folder import write_whole
 
+if TYPE_CHECKING:
+    from zorba_ray.model import BlockModel
+
+FILE = "memory.json"  # in a run's folder: its first plan's table
 IN_PLACE = "in-place"  # the estimator that perturbs all weights where they lie
 
 
@@ -31,11 +40,16 @@ class ClassMemory:
     bus: int  # between device and host memory, a round
     saving_against: dict[str, float] = field(default_factory=dict)  # share of what another way would need
 
+    def to_json(self) -> dict[str, Any]:
+        return {"class" if name == "name" else name: value for name, value in asdict(self).items()}
+
 
 def memory_by_class(
     config: Config, instance: Instance, plan: Plan, model: BlockModel, tokens: int
 ) -> list[ClassMemory]:
     """A row for each class that has clients."""
+    from zorba_ray.rounds.rehearsal import rehearse
+
     used, found = instance.budgets - plan.slack, []
     for name, members in zip(instance.class_names, instance.members, strict=True):
         if not len(members):
@@ -64,16 +78,29 @@ def memory_by_class(
     return found
 
 
-def compared(rows: list[ClassMemory]) -> list[ClassMemory]:
+def compared(rows: Sequence[ClassMemory]) -> list[ClassMemory]:
     """With what each saves against the other methods in its class."""
     return [
-        ClassMemory(**{
-            **vars(row),
-            "saving_against": row.saving_against | {
-                other.method: 1 - row.predicted / other.predicted
-                for other in rows
-                if other.name == row.name and other.method != row.method
-            },
+        replace(row, saving_against=row.saving_against | {
+            other.method: 1 - row.predicted / other.predicted
+            for other in rows
+            if other.name == row.name and other.method != row.method
         })
         for row in rows
     ]  # fmt: skip
+
+
+def write_memory(rows: Sequence[ClassMemory], folder: Path) -> None:
+    write_whole(folder / FILE, json.dumps([row.to_json() for row in rows], indent=1) + "\n")
+
+
+def read_memory(folder: Path) -> list[ClassMemory]:
+    """The table of a run; empty where none was made: it was interrupted, or nobody wanted its report."""
+    path = folder / FILE
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [ClassMemory(name=row.pop("class"), **row) for row in rows]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{path} is damaged; remove it, and the report does without") from None

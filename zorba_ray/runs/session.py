@@ -34,6 +34,8 @@ from zorba_ray.runs.bound import bind
 from zorba_ray.runs.collapse import Collapse
 from zorba_ray.runs.exposure import client_accuracy
 from zorba_ray.runs.folder import LEDGER, Claim
+from zorba_ray.runs.memory import FILE as MEMORY
+from zorba_ray.runs.memory import ClassMemory, write_memory
 from zorba_ray.runs.past import nothing
 from zorba_ray.runs.plans import probes_before, store
 from zorba_ray.runs.prepared import Prepared
@@ -174,7 +176,7 @@ class Session:
             return found
 
         ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(each(reports.counts), dtype=np.int32)])
-        measured = each(reports.measured_bytes)
+        measured, allocated = each(reports.measured_bytes), each(reports.allocated_bytes)
         return client_table(
             round,
             client=n,
@@ -198,6 +200,7 @@ class Session:
             virtual_seconds=pa.array(fates.seconds, from_pandas=True),
             lied=fates.lied,
             measured_bytes=pa.array(measured, mask=measured == 0),
+            allocated_bytes=pa.array(allocated, mask=allocated == 0),
         )
 
     def close(self) -> None:
@@ -219,10 +222,11 @@ class Session:
         interrupted: bool,
         stopped: str,
         report: Callable[[Path], object] | None = None,
+        memory: Callable[[Plan], list[ClassMemory]] | None = None,
     ) -> Summary:
         """Close the files and write the summary, then the `report`, which is what people read; `stopped` says why a run
-        ended early by itself. Whoever holds the model may be gone by now, so its `digest` comes after all else is on
-        disk, and may fail; None: it is not asked."""
+        ended early by itself. Whoever holds the model may be gone by now, so its `digest`, and what clients need of
+        `memory` under the run's first plan, come after all else is on disk, and may fail; None: it is not asked."""
         if self.ledger.rounds < self.config.rounds:
             stopped = stopped or self.target.reached()
         try:
@@ -248,12 +252,26 @@ class Session:
                 why = str(error).partition("\n")[0] or type(error).__name__
             if not summary.model_sha256:
                 summary.notes.append(f"the model's digest is not known ({why}); replay the run to have it")
+            if report is not None and memory is not None:
+                summary.notes += self._keep_memory(memory)
             summary.write(self.folder)
             if report is not None:
                 report(self.folder)
             return summary
         finally:
             self.close()
+
+
+    def _keep_memory(self, memory: Callable[[Plan], list[ClassMemory]]) -> list[str]:
+        """Write the memory table once a run, beside its first plan; what is to be said where that fails."""
+        plans = self.prepared.allocator.plans
+        if not plans or (self.folder / MEMORY).exists():
+            return []
+        try:
+            write_memory(memory(plans[min(plans)]), self.folder)
+        except Exception as error:  # whatever a dead runtime may raise
+            return [f"what clients hold was not traced ({str(error).partition(chr(10))[0] or type(error).__name__})"]
+        return []
 
 
 def round_record(

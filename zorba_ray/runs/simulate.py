@@ -7,6 +7,7 @@ studies, tests and benchmarks all come in by this door.
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from zorba_ray.allocation import Plan
 from zorba_ray.config.environment import written
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
@@ -24,11 +26,12 @@ from zorba_ray.rounds.local import LocalBackend
 from zorba_ray.rounds.loop import Backend
 from zorba_ray.runs.checkpoints import is_due, keep
 from zorba_ray.runs.folder import Claim, claim_folder, writing_to
+from zorba_ray.runs.memory import ClassMemory
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.runs.resume import flat, keep_config
 from zorba_ray.runs.rewind import Rewound, earlier
 from zorba_ray.runs.session import Session
-from zorba_ray.runs.summary import Summary, environment
+from zorba_ray.runs.summary import Summary, cpu_model, environment
 from zorba_ray.tracking import Begun, Trackers, refuse_absent
 from zorba_ray.world.world import Diverged
 
@@ -59,6 +62,12 @@ class Site(Protocol):
 
     def snapshot(self) -> Snapshot | None:
         """The current weights; None where nobody can tell."""
+
+    def memory(self, prepared: Prepared, plan: Plan) -> list[ClassMemory]:
+        """What the clients of each budget class hold under a plan, predicted and traced."""
+
+    def hardware(self) -> dict[str, Any]:
+        """The kinds of GPUs, the machines with their processors and, where there are any, their actors."""
 
     def faults(self) -> Sequence[str]:
         """What died or raised so far."""
@@ -97,6 +106,18 @@ class Here:
 
     def snapshot(self) -> Snapshot | None:
         return Snapshot(self.host.rounds, self.host.vectors(), self.host.digest())
+
+    def memory(self, prepared: Prepared, plan: Plan) -> list[ClassMemory]:
+        from zorba_ray.runs.memory import memory_by_class
+
+        instance, host = prepared.outline.instance, self.host
+        return memory_by_class(host.config, instance, plan, host.model, host.task.max_tokens)
+
+    def hardware(self) -> dict[str, Any]:
+        import torch
+
+        gpus = [torch.cuda.get_device_name()] if self.device == "cuda" else []
+        return {"gpus": gpus, "machines": {platform.node(): cpu_model()}}
 
     def faults(self) -> Sequence[str]:
         return ()
@@ -179,12 +200,13 @@ class Simulation:
         with writing_to(self.folder):
             return self.session.finish(
                 placement=self.site.kind,
-                environment=environment(self.site.threads, self.site.device),
+                environment=environment(self.site.threads, self.site.device) | self.site.hardware(),
                 digest=None if self.failed else self.backend.digest,
                 seconds=time.perf_counter() - self.started if seconds is None else seconds,
                 interrupted=interrupted,
                 stopped=stopped,
                 report=report,
+                memory=None if self.failed or interrupted else partial(self.site.memory, self.session.prepared),
             )
 
 

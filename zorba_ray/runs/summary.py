@@ -27,6 +27,7 @@ from zorba_ray.records.schema import SCHEMA
 from zorba_ray.runs.folder import write_whole
 
 FILE = "summary.json"
+HOW_MANY = ("cores", "actors")  # of an environment: no result depends on it
 LIBRARIES = ("ray", "torch", "transformers", "numpy", "numba", "highspy", "pyarrow", "peft", "datasets")
 
 
@@ -181,9 +182,11 @@ def unlike(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     """Where two environments differ; an entry that only one of them has tells nothing."""
     for name in sorted(then.keys() & now.keys()):
         a, b = then[name], now[name]
+        if name in HOW_MANY:
+            continue
         if isinstance(a, dict) and isinstance(b, dict):
             yield from unlike(a, b)
-        elif a != b and name != "cores":
+        elif a != b:
             yield f"{name} {a} against {b}"
 
 

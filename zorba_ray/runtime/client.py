@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,8 @@ from zorba_ray.runtime.metrics import Memory
 from zorba_ray.runtime.packing import Standing
 
 if TYPE_CHECKING:
+    from zorba_ray.allocation import Instance, Plan
+    from zorba_ray.runs.memory import ClassMemory
     from zorba_ray.runs.prepare import Base
     from zorba_ray.runs.prepared import Outline
 
@@ -44,7 +47,9 @@ class ClientActor:
 
     def stand(self) -> Standing:
         """Where it stands, answered as soon as there is room for it."""
-        return Standing(os.getpid(), str(ray.get_runtime_context().get_node_id()))
+        from zorba_ray.runs.summary import cpu_model
+
+        return Standing(os.getpid(), str(ray.get_runtime_context().get_node_id()), platform.node(), cpu_model())
 
     def setup(self, base: Base, offloads: bool, hidden: int) -> Standing:
         """Build the model from the weights in the object store. With `offloads`, blocks that a client does not tune
@@ -98,8 +103,18 @@ class ClientActor:
             return nothing_from(client, "out_of_memory")
         finally:  # the cap is this client's: steps and evaluations are no client's
             torch.cuda.set_per_process_memory_fraction(1.0)
-        measured = self._context + torch.cuda.max_memory_reserved()
-        return replace(cast("Report", report), measured_bytes=measured)
+        allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        return replace(
+            cast("Report", report), measured_bytes=self._context + reserved, allocated_bytes=self._context + allocated
+        )
+
+    def memory(self, steps: Sequence[Step], instance: Instance, plan: Plan) -> list[ClassMemory]:
+        """What the clients of each budget class hold under a plan, predicted and traced."""
+        from zorba_ray.runs.memory import memory_by_class
+
+        self._host.apply(steps)
+        host = self._host
+        return memory_by_class(host.config, instance, plan, host.model, host.task.max_tokens)
 
     def evaluate(self, steps: Sequence[Step], batches: Sequence[NDArray[np.int64]]) -> list[Tally]:
         """Catch up, then one tally per batch of test examples."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 
@@ -19,8 +20,10 @@ from zorba_ray.runtime.news import Bulletin, News, Progress
 from zorba_ray.runtime.waiting import Watch
 
 if TYPE_CHECKING:  # the rest is imported while the actors start
+    from zorba_ray.allocation import Plan
     from zorba_ray.ledger.snapshot import Snapshot
     from zorba_ray.messages import Step
+    from zorba_ray.runs.memory import ClassMemory
     from zorba_ray.runs.prepared import Outline, Prepared
     from zorba_ray.runs.simulate import Event, Snapshots
     from zorba_ray.runs.summary import Summary
@@ -74,6 +77,19 @@ class OnRay:
         drop = self.config.runtime.on_fault == "drop"
         batch = self.config.evaluation.batch
         return RayBackend(self.pool, cache(prepared.cost), prepared.test_examples, batch, drop)
+
+    def memory(self, prepared: Prepared, plan: Plan) -> list[ClassMemory]:
+        work = [(self.pool.members[0], (prepared.outline.instance, plan))]
+        (rows,) = self.pool.run("memory", work, what="tracing what clients hold")
+        return cast("list[ClassMemory]", rows)
+
+    def hardware(self) -> dict[str, Any]:
+        standings = [member.standing for member in self.pool.members]
+        return {
+            "gpus": sorted({gpu.name for gpu in self.placement.gpus}),
+            "machines": dict(sorted({(each.machine, each.cpu) for each in standings})),
+            "actors": dict(sorted(Counter(each.machine for each in standings).items())),
+        }
 
     def faults(self) -> Sequence[str]:
         return self.pool.faults

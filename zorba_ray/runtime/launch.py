@@ -34,6 +34,7 @@ class Placement:
     start: Callable[[Slot], Any]
     device: str
     reason: str
+    gpus: Sequence[Gpu] = ()
 
 
 def answer(reference: Any) -> Any:
@@ -124,7 +125,8 @@ def place_on_gpus(config: Config, budgets: Sequence[int], gpus: Sequence[Gpu]) -
             reason += ", because the clients' budgets do not fit side by side"
     strategies = reserve(gpus)
     contexts = [gpu.context for gpu in gpus]
-    return Placement(kind, slots, starter(0.0, config.runtime.threads, "cuda", strategies, contexts), "cuda", reason)
+    start = starter(0.0, config.runtime.threads, "cuda", strategies, contexts)
+    return Placement(kind, slots, start, "cuda", reason, gpus)
 
 
 def context_advice(config: Config, gpus: Sequence[Gpu]) -> str:
@@ -143,16 +145,16 @@ def in_waves(slots: Sequence[Slot]) -> str:
 
 
 def discover_gpus(most: int = 0) -> list[Gpu]:
-    """The GPUs of the cluster, or the first `most`, with their memory: all nodes are asked at once."""
+    """The GPUs of the cluster, or the first `most`, with their memory and names: all nodes are asked at once."""
 
-    def memories() -> list[tuple[int, int]]:
-        """(memory, taken by this process's CUDA context) of each GPU, which nobody else uses now."""
+    def look() -> list[tuple[int, int, str]]:
+        """(memory, taken by this process's CUDA context, name) of each GPU, which nobody else uses now."""
         import torch
 
         found = []
         for i in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(i)
-            found.append((total, total - free))
+            found.append((total, total - free, torch.cuda.get_device_name(i)))
         return found
 
     asked: list[tuple[dict[str, Any], int, Any]] = []
@@ -161,7 +163,7 @@ def discover_gpus(most: int = 0) -> list[Gpu]:
         count = min(count, most - sum(other for _, other, _ in asked)) if most else count
         if count:
             where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(memories).options(num_cpus=0, num_gpus=count, scheduling_strategy=where)
+            task = ray.remote(look).options(num_cpus=0, num_gpus=count, scheduling_strategy=where)
             asked.append((node, count, task.remote()))
     gpus: list[Gpu] = []
     for node, count, reference in asked:
@@ -171,7 +173,7 @@ def discover_gpus(most: int = 0) -> list[Gpu]:
                 f"node {node['NodeManagerAddress']} offers {count} GPUs to Ray, but PyTorch sees {len(found)} there; "
                 f"install a CUDA build of torch on it, or use runtime.device=cpu"
             )
-        gpus += [Gpu(node["NodeID"], memory, context) for memory, context in found]
+        gpus += [Gpu(node["NodeID"], *each) for each in found]
     return gpus
 
 

@@ -25,6 +25,7 @@ class Gpu:
     node: str
     memory: int
     context: int = 0
+    name: str = ""  # of its kind
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where an actor stands: its process and its node."""
+    """Where an actor stands: its process, its node, and the machine that this is."""
 
     pid: int
     node: str
+    machine: str = ""  # by its name
+    cpu: str = ""
 
 
 def gpu_share(budget: int, memory: int) -> float:
