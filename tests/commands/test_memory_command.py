@@ -25,6 +25,11 @@ def test_rows_say_parts_that_add_up_and_what_a_method_saves(
     assert [(row["method"], row["class"]) for row in found["rows"]] == [
         (method, name) for method in ("zorba", "fedspzo", "fedavg") for name in ("small", "large")
     ]
+    lacks = [row for row in found["rows"] if row["slack"] < 0]
+    assert len(lacks) == shown.err.count("does not fit class") > 0
+    for row in lacks:
+        assert f"{row['method']} does not fit class {row['class']!r}: raise its budget by" in shown.err
+        assert f"({-row['slack']} B)" in shown.err
     by = {(row["method"], row["class"]): row for row in found["rows"]}
     for row in found["rows"]:
         assert sum(row["parts"].values()) == pytest.approx(row["predicted"], abs=len(row["parts"]))

@@ -55,10 +55,22 @@ def memory(command: Command) -> Done:
     if not rows:
         raise ConfigError("; ".join(f"{method}: {why}" for method, why in refused.items()))
     rows = compared(rows)
-    parts = ["\n".join(f"Note: {note}." for note in notes), memory_table(rows), savings_table(rows)]
+    parts = ["\n".join(f"Note: {note}." for note in notes), memory_table(rows), savings_table(rows), lacking(rows)]
     print("\n\n".join(filter(None, [*parts, *(f"{method} does not go: {why}" for method, why in refused.items())])))
     data = [row.to_json() for row in rows]
     return Done({"rows": data, "refused": refused, "notes": list(notes)})
+
+
+def lacking(rows: list[ClassMemory]) -> str:
+    """Of plans that do not fit: the least change that lets them."""
+    from zorba_ray.allocation.feasibility import exactly
+
+    return "\n".join(
+        f"{row.method} does not fit class {row.name!r}: raise its budget by {exactly(-row.slack)}, or tune fewer than "
+        f"{row.blocks} blocks in it (allocation.plan=zorba takes what fits)"
+        for row in rows
+        if row.slack < 0
+    )
 
 
 def methods_of(text: str) -> list[str]:
