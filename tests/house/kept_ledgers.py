@@ -6,9 +6,10 @@ runs all cases of kept_ledgers.json again, or those that are named, and writes t
 results on purpose renews them in one commit that says why. A new case is an entry of that file's `runs`, renewed by its
 name; `presets` and `set` are what one would write behind `python -m zorba_ray.run`.
 
-A case that sets `placement` runs on Ray, every other one in this process. Bits of float kernels are promised on the
-same hardware and libraries only, so the file holds digests for each hardware that they were made on. What comes
-out anew on one is forgotten on the others, whose digests would be old: there it skips until somebody renews it.
+All are made in this process; those that set `placement` come out the same on Ray, where the test runs them. Bits of
+float kernels are promised on the same hardware and libraries only, so the file holds digests for each hardware that
+they were made on. What comes out anew on one is forgotten on the others, whose digests would be old: there it skips
+until somebody renews it.
 """
 
 from __future__ import annotations
@@ -61,13 +62,10 @@ def project() -> SimpleNamespace:
     from zorba_ray.runs.folder import LEDGER
     from zorba_ray.runs.simulate import Here, begin
     from zorba_ray.runs.summary import environment
-    from zorba_ray.runtime.connect import start_driver
-    from zorba_ray.runtime.driver import Driver
-    from zorba_ray.runtime.launch import answer
 
     return SimpleNamespace(
-        LEDGER=LEDGER, Driver=Driver, Here=Here, RoundRecord=RoundRecord, answer=answer, begin=begin,
-        environment=environment, ledger_sha256=ledger_sha256, load_config=load_config, start_driver=start_driver,
+        LEDGER=LEDGER, Here=Here, RoundRecord=RoundRecord, begin=begin, environment=environment,
+        ledger_sha256=ledger_sha256, load_config=load_config,
     )  # fmt: skip
 
 
@@ -136,11 +134,6 @@ def config_of(case: Case) -> Any:
 
 
 def run(case: Case, folder: Path) -> Ran:
-    """Run a case where it says."""
-    return run_on_ray(case, folder) if case.on_ray else run_here(case, folder)
-
-
-def run_here(case: Case, folder: Path) -> Ran:
     """In this process, by one thread."""
     import torch
 
@@ -152,21 +145,6 @@ def run_here(case: Case, folder: Path) -> Ran:
     return ran(simulation.folder, events)
 
 
-def run_on_ray(case: Case, folder: Path) -> Ran:
-    """By a driver actor and client actors, on the Ray that is up."""
-    import ray
-
-    here = project()
-    driver = here.start_driver(here.Driver, config_of(case), str(folder), False)
-    here.answer(driver.prepare.remote())
-    events: list[Any] = []
-    while some := here.answer(driver.advance.remote()):
-        events += some
-    here.answer(driver.finish.remote(False, "", 1.0))
-    ray.kill(driver)
-    return ran(folder, events)
-
-
 def ran(folder: Path, events: list[Any]) -> Ran:
     rounds = [event for event in events if isinstance(event, project().RoundRecord)]
     counts = {name: sum(getattr(each, name) for each in rounds) for name in ("late", "stale", "dropped", "excluded")}
@@ -175,8 +153,6 @@ def ran(folder: Path, events: list[Any]) -> Ran:
 
 def renew(names: Sequence[str]) -> None:
     """Write the digests of these cases (none named: of all) as they come out here."""
-    import ray
-
     content = json.loads(KEPT.read_text(encoding="utf-8"))
     other, cases = kept()
     unknown = [name for name in names if name not in cases]
@@ -189,8 +165,6 @@ def renew(names: Sequence[str]) -> None:
     here, _ = made_here(content)
     with tempfile.TemporaryDirectory() as folder:
         for name in names or cases:
-            if cases[name].on_ray and not ray.is_initialized():
-                ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
             here[name] = found = run(cases[name], Path(folder) / name).sha256
             print(f"{name:40} {found[:16]}{'' if found == cases[name].sha256 else '  (new)'}", flush=True)
             if not other and found != cases[name].sha256:
