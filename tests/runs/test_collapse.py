@@ -61,7 +61,7 @@ def test_one_answer_for_all_is_as_good_as_the_labels_say() -> None:
     task = load_problem(load_config(None)).task
     share, entropy = best_guess(task) or (0.0, 0.0)
     assert 0.5 <= share < 0.6 and entropy == pytest.approx(math.log(2), abs=0.01)
-    assert best_guess(replace(task, kind="language")) is None
+    assert best_guess(replace(task, kind="language", labels=())) is None
 
 
 class Sinking(Toy):

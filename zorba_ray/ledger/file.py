@@ -77,7 +77,12 @@ class LedgerWriter:
             self._file = path.open("ab", buffering=0)
         else:
             self._file = path.open("xb", buffering=0)
-            self._write(_header_to_json(header))
+            try:
+                self._write(_header_to_json(header))
+            except OSError:
+                self._file.close()
+                path.unlink()  # without a whole first line no run was begun, and there is nothing to go on with
+                raise
 
     @property
     def rounds(self) -> int:

@@ -153,11 +153,11 @@ def read(source: str, hub: Hub | None, part: str, name: str) -> Table:
     key = f"task.{part}"
     if source:
         lists = hub.lists if hub is not None else ()
-        table = read_file(source, key, lists) if is_file(source) else read_hub(*parse_hub(source, part), key)
+        table = read_file(source, key, lists) if is_file(source) else read_hub(*parse_hub(source, part), key, lists)
         return table if hub is None else as_ours(table, hub)
     if hub is None:
         raise ConfigError(f"{key} is empty, and {name} has no data set on the hub; give a local file")
-    return read_hub(hub, hub.train if part == "train" else hub.test, key)
+    return read_hub(hub, hub.train if part == "train" else hub.test, key, hub.lists)
 
 
 def divide(table: Table, known: KnownTask, config: TaskConfig) -> tuple[Table, Table]:

@@ -154,8 +154,8 @@ def parse_hub(source: str, split: str) -> tuple[Hub, str]:
     return Hub(f"{owner}/{name}" if name else owner, config=config), given or split
 
 
-def read_hub(hub: Hub, split: str, key: str) -> Table:
-    """A split of a hub data set, its columns under our names and its labels as ours."""
+def read_hub(hub: Hub, split: str, key: str, lists: Collection[str] = ()) -> Table:
+    """A split of a hub data set, its columns under our names and its labels as ours; `lists` as in `with_lists`."""
     import datasets
 
     away = not Path(hub.path).is_dir() and bool(trouble())
@@ -170,8 +170,8 @@ def read_hub(hub: Hub, split: str, key: str) -> Table:
         raise ConfigError(f"{key}: `datasets` cannot load {hub.path!r}, split {split!r}: {line}") from None
     plain = [name for name, kind in data.features.items() if isinstance(kind, datasets.Value | datasets.ClassLabel)]
     table = {name: [as_text(value) for value in data[name]] for name in plain}  # nothing trains on a record's brackets
-    records = {name: data[name] for name in {each.partition(".")[0] for each in hub.lists} & set(data.column_names)}
-    table = with_lists(table, records, hub.lists)
+    records = {name: data[name] for name in {each.partition(".")[0] for each in lists} & set(data.column_names)}
+    table = with_lists(table, records, lists)
     return with_labels(with_columns(table, hub), hub)
 
 
