@@ -15,8 +15,8 @@ import zorba_ray
 from zorba_ray.commands import api
 from zorba_ray.commands.api import arguments
 from zorba_ray.commands.reference import PAGES
+from zorba_ray.commands.result import Result
 from zorba_ray.config.errors import ConfigError
-from zorba_ray.runs.result import Result
 from zorba_ray.runs.summary import read_summary
 
 TINY = {
@@ -34,7 +34,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
 def test_a_run_comes_back_as_an_object(result: Result) -> None:
     assert result.summary == read_summary(result.folder) and result.summary.rounds_done == 3
     assert isinstance(result.records, pa.Table)
-    assert (result.rounds.num_rows, result.clients.num_rows, result.evaluations.num_rows) == (3, 9, 2)
+    assert [result.table(kind).num_rows for kind in ("rounds", "clients", "evaluations")] == [3, 9, 2]
     assert result.plan.matrix.shape[0] == 3
     assert result.report.is_file()
     again = zorba_ray.open_run(result.folder)
@@ -127,7 +127,7 @@ def test_a_ray_that_is_up_is_used_and_left_up(local_ray: None, result: Result, t
     made = zorba_ray.run(out=tmp_path / "run", progress=False, runtime={"actors": 2}, **TINY)
     assert made.summary.ledger_sha256 == result.summary.ledger_sha256, "by the same door, to the same bytes"
     assert ray.is_initialized() and ray.get_runtime_context().get_node_id() == node and ray.get(mine) == "mine"
-    assert made.dataset().count() == made.records.num_rows
+    assert made.clients.count() + made.rounds.count() + made.evaluations.count() == made.records.num_rows
 
 
 NOTEBOOK = """

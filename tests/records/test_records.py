@@ -8,8 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zorba_ray.records.schema import SCHEMA, ClientRecord, EvaluationRecord, Record, RoundRecord, to_records, to_table
-from zorba_ray.records.stream import FOLDER, RecordWriter, dataset, read_parts, table, truncate
+from zorba_ray.config.errors import ConfigError
+from zorba_ray.records import stream
+from zorba_ray.records.schema import (
+    KIND_OF,
+    SCHEMA,
+    UNITS,
+    ClientRecord,
+    EvaluationRecord,
+    Record,
+    RoundRecord,
+    narrowed,
+    schema_of,
+    to_records,
+    to_table,
+    widened,
+)
+from zorba_ray.records.stream import FOLDER, RecordWriter, parts, parts_in, read_part, table, truncate, write_part
 
 REAL = st.floats(allow_nan=False)
 COUNT = st.integers(0, 2**50)
@@ -58,7 +73,29 @@ def test_numbers_that_are_not_finite_survive(tmp_path: Path) -> None:
     with RecordWriter(tmp_path / FOLDER) as writer:
         writer.add([EvaluationRecord(0, 0.0, math.inf, 1), EvaluationRecord(1, 0.0, math.nan, 1)])
     first, second = to_records(table(tmp_path))
+    assert isinstance(first, EvaluationRecord) and isinstance(second, EvaluationRecord)
     assert first.loss == math.inf and math.isnan(second.loss)
+
+
+@given(st.lists(RECORDS, max_size=8))
+def test_a_kinds_rows_are_the_same_among_all_and_alone(records: list[Record]) -> None:
+    together = to_table(records)
+    for kind, record in KIND_OF.items():
+        alone = narrowed(together, kind)
+        assert alone.schema.equals(schema_of(kind), check_metadata=True)
+        assert to_records(widened(alone, kind)) == [each for each in records if isinstance(each, record)]
+
+
+def test_units_are_those_of_columns_and_lie_in_the_files(tmp_path: Path) -> None:
+    assert set(UNITS) <= set(SCHEMA.names)
+    write_rounds(tmp_path, range(3))
+    for part in parts(tmp_path):
+        found = pq.read_schema(part.path)
+        assert found.metadata[b"zorba_ray_records"] == b"2"
+        units = {name: (found.field(name).metadata or {}).get(b"unit") for name in found.names}
+        assert {name: unit.decode() for name, unit in units.items() if unit} == {
+            name: unit for name, unit in UNITS.items() if name in found.names
+        }
 
 
 @pytest.mark.parametrize("rounds", [1, 4, 1000])
@@ -67,9 +104,60 @@ def test_parts_add_up_to_all_rows_in_order(tmp_path: Path, rounds: int) -> None:
     together = table(tmp_path)
     assert together.schema == SCHEMA
     assert [r.round for r in to_records(together) if r.kind == "round"] == list(range(10))
-    parts = sorted(path.name for path in (tmp_path / FOLDER).iterdir())
-    assert parts == [f"part-{i:05d}.parquet" for i in range(len(parts))]
-    assert len(parts) == len(list(read_parts(tmp_path))) == -(-10 // rounds)
+    for kind in ("rounds", "clients"):
+        spans = [(part.first, part.last) for part in parts(tmp_path) if part.kind == kind]
+        assert spans == [(t, min(t + rounds, 10) - 1) for t in range(0, 10, rounds)]
+        assert all(f"kind={kind}/rounds={part.first:06d}-{part.last:06d}/" in part.name for part in parts(tmp_path)
+                   if part.kind == kind)  # fmt: skip
+
+
+@pytest.mark.parametrize("sittings", [1, 3])
+def test_many_small_files_become_few_and_nothing_is_lost(
+    tmp_path: Path, sittings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MANY", 5)
+    for sitting in range(sittings):
+        write_rounds(tmp_path, range(7 * sitting, 7 * (sitting + 1)), rounds=1)
+    count = 7 * sittings
+    assert [r.round for r in to_records(table(tmp_path)) if r.kind == "round"] == list(range(count))
+    assert len([part for part in parts(tmp_path) if part.kind == "rounds"]) <= stream.MANY
+    assert len(list((tmp_path / FOLDER / "kind=rounds").iterdir())) <= stream.MANY
+
+
+def test_a_large_file_is_left_alone_and_parts_the_small_ones(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / FOLDER, rounds=1, seconds=1e9, rows=5) as writer:
+        for t in range(6):
+            writer.add([round_record(t), *(client_record(t, n) for n in range(9 if t == 2 else 1))])
+    spans = [(part.first, part.last) for part in parts(tmp_path) if part.kind == "clients"]
+    assert spans == [(0, 1), (2, 2), (3, 3), (4, 4), (5, 5)]
+    assert len(to_records(table(tmp_path))) == 6 + 5 + 9
+
+
+def test_what_a_joined_file_holds_is_read_once_and_goes(tmp_path: Path) -> None:
+    """As a writer leaves it that died between joining files and removing them."""
+    write_rounds(tmp_path, range(6), rounds=2)
+    small = parts_in(tmp_path / FOLDER, "rounds")
+    rows = narrowed(table(tmp_path), "rounds")
+    write_part(tmp_path / FOLDER, "rounds", rows)
+    assert len(list((tmp_path / FOLDER / "kind=rounds").iterdir())) == len(small) + 1
+    assert [(part.first, part.last) for part in parts_in(tmp_path / FOLDER, "rounds")] == [(0, 5)]
+    assert narrowed(table(tmp_path), "rounds").equals(rows)
+    RecordWriter(tmp_path / FOLDER)
+    assert len(list((tmp_path / FOLDER / "kind=rounds").iterdir())) == 1
+
+
+def test_other_layouts_are_refused_in_one_line(tmp_path: Path) -> None:
+    write_rounds(tmp_path, range(2))
+    part = parts(tmp_path)[0]
+    later = schema_of(part.kind).with_metadata({"zorba_ray_records": "3"})
+    pq.write_table(pq.read_table(part.path, partitioning=None).replace_schema_metadata(later.metadata), part.path)
+    with pytest.raises(ConfigError, match="records of version 3, and this zorba_ray reads version 2") as caught:
+        table(tmp_path)
+    assert "\n" not in str(caught.value)
+    pq.write_table(to_table([round_record(0)]), tmp_path / FOLDER / "part-00000.parquet")
+    with pytest.raises(ConfigError, match="layout of an older zorba_ray") as caught:
+        table(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_time_alone_brings_rows_to_disk(tmp_path: Path) -> None:
@@ -84,11 +172,13 @@ def test_an_empty_run_has_an_empty_table_of_the_same_schema(tmp_path: Path) -> N
 
 def test_a_torn_file_is_neither_read_nor_kept(tmp_path: Path) -> None:
     write_rounds(tmp_path, range(3))
-    torn = tmp_path / FOLDER / ".part-00007.parquet.tmp"
+    torn = tmp_path / FOLDER / "kind=clients" / "rounds=000003-000003" / ".part.parquet.tmp"
+    torn.parent.mkdir()
     torn.write_bytes(b"PAR1 half")
-    assert table(tmp_path).num_rows == pq.read_table(tmp_path / FOLDER).num_rows == 3 * 3 + 2
+    assert table(tmp_path).num_rows == 3 * 3 + 2
+    assert pq.read_table(tmp_path / FOLDER / "kind=clients").num_rows == 3 * 2
     RecordWriter(tmp_path / FOLDER)
-    assert not torn.exists()
+    assert not torn.exists() and read_part(parts(tmp_path)[0]).num_rows == 3 * 2
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4, 6, 9, 10, 99])
@@ -105,18 +195,3 @@ def test_resuming_after_truncation_gives_the_rows_of_a_run_never_interrupted(
     assert max((r.round for r in left if r.kind == "evaluation"), default=0) == (min(cut, 10) // 3) * 3
     write_rounds(resumed, range(cut, 10), rounds=rounds)
     assert to_records(table(resumed)) == to_records(table(whole))
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_ray_data_reads_the_whole_folder(tmp_path: Path) -> None:
-    import ray
-
-    write_rounds(tmp_path, range(5), rounds=2)
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        for found in (dataset(tmp_path), ray.data.read_parquet(str(tmp_path / FOLDER))):
-            assert found.count() == table(tmp_path).num_rows
-            assert sorted(row["round"] for row in found.take_all() if row["kind"] == "round") == list(range(5))
-    finally:
-        ray.shutdown()

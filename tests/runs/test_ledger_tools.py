@@ -20,8 +20,8 @@ from zorba_ray.commands.replay import main
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.ledger import LedgerWriter, read_ledger
 from zorba_ray.messages import SharedStep
-from zorba_ray.records.schema import ClientRecord, RoundRecord, to_records, to_table
-from zorba_ray.records.stream import parts, table
+from zorba_ray.records.schema import ClientRecord, RoundRecord, narrowed, to_records, to_table
+from zorba_ray.records.stream import parts, read_part, table
 from zorba_ray.runs.audit import audit
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.difference import difference
@@ -70,9 +70,10 @@ def wrong(verified: Verified) -> dict[str, str]:
 
 def rewrite(folder: Path, change: Callable[[Any], Any]) -> None:
     """Records, one by one, as they come out of `change`; None: gone."""
-    for path in parts(folder):
-        changed = [change(record) for record in to_records(pq.read_table(path))]
-        pq.write_table(to_table([each for each in changed if each is not None]), path, write_page_checksum=True)
+    for part in parts(folder):
+        changed = [change(record) for record in to_records(read_part(part))]
+        rows = narrowed(to_table([each for each in changed if each is not None]), part.kind)
+        pq.write_table(rows, part.path, write_page_checksum=True)
 
 
 @pytest.mark.parametrize("kind", ["shared", "draws that remember", "gradients", "world", "estimated"])

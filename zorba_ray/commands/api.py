@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from zorba_ray.allocation import Plan
     from zorba_ray.commands.front import BackendName
+    from zorba_ray.commands.result import Result
     from zorba_ray.runs.audit import Audit
     from zorba_ray.runs.difference import Difference
     from zorba_ray.runs.evaluate import Evaluation
     from zorba_ray.runs.replay import Replayed, Rounds
-    from zorba_ray.runs.result import Result
     from zorba_ray.runs.verify import Verified
 
 __all__ = [
@@ -70,10 +70,10 @@ def run(
     the process.
     """
     from zorba_ray.commands.front import conduct
+    from zorba_ray.commands.result import Result
     from zorba_ray.commands.signals import Signals, terminable
     from zorba_ray.report.display import Display
     from zorba_ray.runs.new import run_folder
-    from zorba_ray.runs.result import Result
     from zorba_ray.runs.resume import resumed_config
 
     started = time.perf_counter()
@@ -94,9 +94,9 @@ def run(
 
 
 def open_run(run: str | Path, trust_code: bool = False) -> Result:
-    """A run that has ended, from its folder or from the folder's name below `runs/`. `trust_code`: code that its config
-    names may run, to understand it or to open its model."""
-    from zorba_ray.runs.result import Result
+    """A run that has ended or that goes on in another process, from its folder or from the folder's name below `runs/`.
+    `trust_code`: code that its config names may run, to understand it or to open its model."""
+    from zorba_ray.commands.result import Result
 
     return Result(folder_of(run), trust_code)
 

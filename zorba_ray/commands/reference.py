@@ -40,11 +40,11 @@ FUNCTIONS = (
 
 
 def page() -> str:
+    from zorba_ray.commands.result import Result
     from zorba_ray.runs.audit import Audit
     from zorba_ray.runs.difference import Difference
     from zorba_ray.runs.evaluate import Evaluation
     from zorba_ray.runs.replay import Replayed
-    from zorba_ray.runs.result import Result
     from zorba_ray.runs.verify import Verified
 
     functions = [getattr(api, name) for name in FUNCTIONS]

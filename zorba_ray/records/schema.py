@@ -1,7 +1,7 @@
-"""The records of a run: one Parquet schema for rows of three kinds, so that a whole folder opens as one table.
+"""The records of a run: rows of three kinds, each with a Parquet schema of its own, and one that holds them all.
 
-A column that a kind does not have is null in its rows. Rounds are counted from 0 as in the ledger; an evaluation's
-`round` is the number of rounds done before it, so 0 is the untuned model.
+Where all are in one table, a column that a kind does not have is null in its rows. Rounds are counted from 0 as in the
+ledger; an evaluation's `round` is the number of rounds done before it, so 0 is the untuned model.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,41 @@ SCHEMA = pa.schema(
 )
 
 
+KIND_OF: dict[str, type[Record]] = {  # by what its files are called, in the order in which they are written
+    "clients": ClientRecord, "evaluations": EvaluationRecord, "rounds": RoundRecord,
+}  # fmt: skip
+VERSION = 2  # of the layout on disk, in the metadata of every file; 1 had all kinds in one file
+MARK = b"zorba_ray_records"
+UNITS = {
+    **dict.fromkeys(("budget_bytes", "predicted_bytes", "measured_bytes", "bytes_up", "bytes_down", "bytes_bus"), "B"),
+    **dict.fromkeys(("flops", "backward_flops"), "FLOP"),
+    **dict.fromkeys(("loss",), "nat"),
+    **dict.fromkeys(("seconds", "virtual_seconds"), "s"),
+}  # all others are names, numbers of things, or shares
+
+
+def schema_of(kind: str) -> pa.Schema:
+    """Of a kind's files: its record's fields, with the units in the metadata of each column."""
+    fields = [SCHEMA.field(field.name) for field in dataclasses.fields(KIND_OF[kind])]
+    units = [field.with_metadata({"unit": UNITS[field.name]}) if field.name in UNITS else field for field in fields]
+    return pa.schema(units, metadata={MARK: str(VERSION)})
+
+
+def widened(table: pa.Table, kind: str) -> pa.Table:
+    """A kind's rows among all others: with the column `kind`, and nulls where it has no column."""
+    columns = {name: table[name] for name in table.column_names}
+    columns["kind"] = pa.repeat(KIND_OF[kind].kind, table.num_rows)
+    arrays = [columns[f.name] if f.name in columns else pa.nulls(table.num_rows, f.type) for f in SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def narrowed(table: pa.Table, kind: str) -> pa.Table:
+    """Of a table with all kinds, the rows of one, as its files have them."""
+    schema = schema_of(kind)
+    rows = table.filter(pc.equal(table["kind"], KIND_OF[kind].kind))
+    return rows.select(schema.names).cast(schema)
+
+
 def to_table(records: Iterable[Record]) -> pa.Table:
     """The records as one table, in their order."""
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
@@ -143,16 +179,16 @@ def to_table(records: Iterable[Record]) -> pa.Table:
 
 
 def client_table(round: int, **columns: Any) -> pa.Table:
-    """Client records of a round from arrays [C], named as in `ClientRecord`."""
-    count = len(columns["client"])
-    columns |= {"kind": pa.repeat(ClientRecord.kind, count), "round": np.full(count, round)}
-    arrays = [
-        pa.array(columns[field.name], field.type) if isinstance(columns.get(field.name), np.ndarray)
-        else columns[field.name].cast(field.type) if field.name in columns
-        else pa.nulls(count, field.type)
-        for field in SCHEMA
-    ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    """Client records of a round from arrays [C], named as in `ClientRecord`, as their files have them."""
+    columns["round"] = np.full(len(columns["client"]), round)
+    schema = schema_of("clients")
+    return pa.Table.from_arrays(
+        [
+            pa.array(column, field.type) if isinstance(column, np.ndarray) else column.cast(field.type)
+            for column, field in ((columns[field.name], field) for field in schema)
+        ],
+        schema=schema,
+    )
 
 
 def to_records(table: pa.Table) -> list[Record]:

@@ -61,6 +61,17 @@ def refuse_held(folder: Path) -> None:
     Lock(folder).release()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether somebody writes to the folder now, for who only looks: nobody is kept out by it. Of a holder on another
+    machine, all that is known is that the file is there."""
+    try:
+        with (folder / FILE).open(encoding="utf-8") as file:
+            holder = _holder(file)
+    except FileNotFoundError:
+        return False
+    return holder is not None and (holder["host"] != platform.node() or _lives(holder["pid"]))
+
+
 def described(holder: dict[str, Any]) -> str:
     return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
 

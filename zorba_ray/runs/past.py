@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zorba_ray.records.schema import SCHEMA
-from zorba_ray.records.stream import DamagedPart, kept, parts, read_part
+from zorba_ray.records.stream import DamagedPart, Part, kept, parts, read_part
 
 COST = ["round", "flops", "backward_flops"]
 
@@ -22,11 +23,19 @@ class Past:
     evaluations: pa.Table
     late: pa.Table  # client records of reports that came too late
     costs: pa.Table  # columns of COST of all client records
+    members: Counter[int]  # how many clients have a record of their part in each round
 
     def before(self, round: int) -> Past:
         """What stays where all from `round` on is done again, as `records.stream.truncate` says."""
         rounds, evaluations, late = (kept(table, round) for table in (self.rounds, self.evaluations, self.late))
-        return Past(rounds, evaluations, late, self.costs.filter(pc.less(self.costs["round"], round)))
+        costs = self.costs.filter(pc.less(self.costs["round"], round))
+        return Past(rounds, evaluations, late, costs, self.members)
+
+    @property
+    def whole(self) -> set[int]:
+        """Rounds of which all records are there."""
+        pairs = zip(self.rounds["round"].to_pylist(), self.rounds["participants"].to_pylist(), strict=True)
+        return {t for t, participants in pairs if self.members[t] == participants}
 
     @property
     def evaluated(self) -> frozenset[int]:
@@ -37,27 +46,31 @@ class Past:
 def nothing() -> Past:
     """Of a run that has not begun."""
     empty = SCHEMA.empty_table()
-    return Past(empty, empty, empty, empty.select(COST))
+    return Past(empty, empty, empty, empty.select(COST), Counter())
 
 
-def read_past(folder: Path, damaged: list[Path] | None = None) -> Past:
+def read_past(folder: Path, damaged: list[Part] | None = None) -> Past:
     """Files that cannot be read go into `damaged`, where that is given."""
     found = [SCHEMA.empty_table()]
     costs = [SCHEMA.empty_table().select(COST)]
-    for path in parts(folder):
+    members: Counter[int] = Counter()
+    for file in parts(folder):
         try:
-            part = read_part(path)
+            part = read_part(file)
         except DamagedPart:
             if damaged is None:
                 raise
-            damaged.append(path)
+            damaged.append(file)
             continue
         few = pc.or_kleene(pc.not_equal(part["kind"], "client"), pc.equal(part["status"], "late"))
         found.append(part.filter(few))
-        costs.append(of_kind(part, "client").select(COST))
+        clients = of_kind(part, "client")
+        costs.append(clients.select(COST))
+        asked = pc.value_counts(clients["round"].filter(pc.not_equal(clients["status"], "statistics")))
+        members.update(dict(zip(*(field.to_pylist() for field in asked.flatten()), strict=True)))
     whole = pa.concat_tables(found)
     rounds, evaluations, late = (of_kind(whole, kind) for kind in ("round", "evaluation", "client"))
-    return Past(rounds, evaluations, late, pa.concat_tables(costs))
+    return Past(rounds, evaluations, late, pa.concat_tables(costs), members)
 
 
 def of_kind(records: pa.Table, kind: str) -> pa.Table:

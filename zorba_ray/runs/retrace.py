@@ -6,6 +6,7 @@ model, no data, no torch. Tensors are in no record: the step of a method with gr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -61,21 +62,31 @@ class Retraced:
 
 
 def tell(folder: Path) -> Iterator[Told]:
-    """The records in the order in which they were written, one part in memory at a time."""
-    for path in parts(folder):
-        row: RoundRecord | None = None
-        clients: list[ClientRecord] = []
-        for record in to_records(read_part(path)):
-            if isinstance(record, ClientRecord):
-                clients.append(record)
-                continue
-            if row is not None:
-                yield Told(row, tuple(clients))
-            row, clients = (record, []) if isinstance(record, RoundRecord) else (None, [])
-            if isinstance(record, EvaluationRecord):
-                yield Told(None, evaluation=record)
-        if row is not None:
-            yield Told(row, tuple(clients))
+    """The records round by round, one file of clients in memory at a time."""
+    others = [record for file in parts(folder) if file.kind != "clients" for record in to_records(read_part(file))]
+    clients = by_round(folder)
+    there = next(clients, None)
+    for record in sorted(others, key=lambda each: (each.round, isinstance(each, RoundRecord))):
+        if isinstance(record, EvaluationRecord):
+            yield Told(None, evaluation=record)
+            continue
+        while there is not None and there[0] < record.round:
+            there = next(clients, None)
+        assert isinstance(record, RoundRecord)
+        if there is not None and there[0] == record.round:
+            yield Told(record, tuple(there[1]))
+            there = next(clients, None)
+        else:
+            yield Told(record)
+
+
+def by_round(folder: Path) -> Iterator[tuple[int, list[ClientRecord]]]:
+    """Each round that has any, and its clients' records; no round is in two files."""
+    for file in parts(folder):
+        if file.kind == "clients":
+            found = (record for record in to_records(read_part(file)) if isinstance(record, ClientRecord))
+            for round, members in itertools.groupby(found, key=lambda record: record.round):
+                yield round, list(members)
 
 
 def samples_of(folder: Path, clients: int) -> Floats:

@@ -13,7 +13,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Ledger, has_header, read_ledger, truncate_ledger
 from zorba_ray.ledger.snapshot import remove_torn
-from zorba_ray.records.stream import FOLDER, parts, truncate
+from zorba_ray.records.stream import FOLDER, Part, parts, truncate
 from zorba_ray.runs.bound import refuse_another_run
 from zorba_ray.runs.folder import LEDGER
 from zorba_ray.runs.past import Past, read_past
@@ -43,13 +43,13 @@ def rewind(folder: Path, config: Config) -> Rewound:
     ledger = read_ledger(folder / LEDGER)
     refuse_fewer_rounds(config, len(ledger.entries))
     notes = [f"the ledger's torn end was removed ({ledger.cut})"] if ledger.cut else []
-    damaged: list[Path] = []
+    damaged: list[Part] = []
     past = read_past(folder, damaged)
-    for path in damaged:  # hidden from all readers; it may still be of use to somebody
-        path.rename(path.with_name(f".damaged-{path.name}"))
-    unread = f"{', '.join(f'{FOLDER}/{path.name}' for path in damaged)} could not be read: " if damaged else ""
+    for part in damaged:  # hidden from all readers; it may still be of use to somebody
+        part.path.rename(part.path.with_name(f".damaged-{part.path.name}"))
+    unread = f"{', '.join(part.name for part in damaged)} could not be read: " if damaged else ""
     done = len(ledger.entries)
-    rounds = min(done, whole_rounds(set(past.rounds["round"].to_pylist()), past.evaluated, config.evaluation.every))
+    rounds = min(done, whole_rounds(past.whole, past.evaluated, config.evaluation.every))
     if rounds < done:
         notes.append(f"{unread}the records of rounds {rounds} to {done - 1} were lost; they are done again")
         ledger = truncate_ledger(folder / LEDGER, ledger, rounds)

@@ -24,8 +24,10 @@ from zorba_ray.records.schema import (
     EvaluationRecord,
     RoundRecord,
     client_table,
+    narrowed,
     to_records,
     to_table,
+    widened,
 )
 from zorba_ray.records.stream import FOLDER, RecordWriter, read_parts
 from zorba_ray.rounds.allocator import Allocated
@@ -108,7 +110,8 @@ class Session:
         past = self._first_loss, self._evaluated
         for event in train(self.config, backend, self.ledger, allocator, self.world, weights, *past):
             if isinstance(event, Allocated):
-                probes = to_records(self._client_records(event.round, probing(Reports.of(event.reports))))
+                probed = self._client_records(event.round, probing(Reports.of(event.reports)))
+                probes = to_records(widened(probed, "clients"))
                 store(event, [each for each in probes if isinstance(each, ClientRecord)], self.folder)
                 yield from describe(event.plan)
             elif isinstance(event, Evaluated):
@@ -156,7 +159,7 @@ class Session:
         plan, judged = event.plan, event.judged
         clients = self._client_records(plan.round, judged.fates)
         if probes := probes_before(plan.round, self.folder):
-            clients = pa.concat_tables([to_table(probes), clients])
+            clients = pa.concat_tables([narrowed(to_table(probes), "clients"), clients])
         epsilon = self._accountant.epsilon(plan.round + 1) if self._accountant else None
         sent = pc.sum(clients["bytes_up"]).as_py() or 0, pc.sum(clients["bytes_down"]).as_py() or 0
         return round_record(event, sent, self.prepared.outline.header, seconds, epsilon), clients

@@ -13,7 +13,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.runs.folder import PLANNED, CannotWrite
 
 KEPT = (
-    "config.yaml", "bound.json", "method_file.py", *PLANNED, "ledger.jsonl", "summary.json", "records/*.parquet",
+    "config.yaml", "bound.json", "method_file.py", *PLANNED, "ledger.jsonl", "summary.json", "records/*/*/*.parquet",
     "tracking/**/*",
 )  # fmt: skip
 
