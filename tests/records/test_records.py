@@ -86,6 +86,16 @@ def test_a_kinds_rows_are_the_same_among_all_and_alone(records: list[Record]) ->
         assert to_records(widened(alone, kind)) == [each for each in records if isinstance(each, record)]
 
 
+def test_the_page_lists_every_column_with_its_unit() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")
+    for kind in KIND_OF:
+        rows = page.partition(f"**{kind}**")[2].partition("\n**")[0].splitlines()
+        listed = [[cell.strip() for cell in row.split("|")[1:4]] for row in rows if row.startswith("| `")]
+        wanted = [[f"`{each.name}`", str(each.type).replace("element: ", ""), UNITS.get(each.name, "")]
+                  for each in schema_of(kind)]  # fmt: skip
+        assert listed == wanted
+
+
 def test_units_are_those_of_columns_and_lie_in_the_files(tmp_path: Path) -> None:
     assert set(UNITS) <= set(SCHEMA.names)
     write_rounds(tmp_path, range(3))

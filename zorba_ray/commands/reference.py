@@ -1,10 +1,9 @@
 """Pages of docs/ that are written from the code: `python -m zorba_ray.commands.reference api > docs/api.md`, and
-likewise `keys` (every key of a run, from the schema) and `records` (every column, by kind of row)."""
+likewise `keys` (every key of a run, from the schema)."""
 
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 from collections.abc import Iterator
 from functools import cached_property
@@ -24,9 +23,9 @@ Written by `python -m zorba_ray.commands.reference api > docs/api.md`, from the 
 from zorba_ray import run, open_run
 
 result = run("opt125m_sst2", rounds=20, clients={"count": 10}, zo={"directions": 8})
-result.summary.accuracy_last, result.evaluations.to_pandas(), result.plan.matrix, result.model()
+result.summary.accuracy_last, result.table("evaluations").to_pandas(), result.plan.matrix, result.model()
 result = run(resume=result.folder, rounds=40)      # on for longer
-result = open_run("run-20260101-120000")           # one of runs/, ended before
+result = open_run("run-20260101-120000")           # one of runs/: ended, or going on in another process
 ```
 
 A key of a run is a keyword, a section a mapping; `zorba-ray run --help` lists all keys. Mistakes raise
@@ -78,16 +77,6 @@ the same.
 On a line or in a file: `zo.directions=8`; in Python `run(zo={"directions": 8})`. `''` is empty text. A list's entries
 are numbered: `clients.budgets.classes.0.budget=16GiB`. A value may refer to another key: `name='opt-${seed}'`.
 """
-RECORDS = """\
-# Results: every column
-
-Written by `python -m zorba_ray.commands.reference records > docs/records.md`, from the schema.
-
-`runs/NAME/records/` is Parquet with one schema for rows of three kinds; a column that a kind does not have is null in
-its rows. `open_run(NAME).records` is the table; `ray.data.read_parquet("runs/NAME/records")` and DuckDB's
-`read_parquet` open it as it is. Rounds are counted from 0; an evaluation's `round` is the number of rounds done before
-it, so 0 is the untuned model.
-"""
 
 
 def keys_page() -> str:
@@ -118,31 +107,7 @@ def cell(text: str) -> str:
     return text.replace(" | ", ", ").replace("|", "\\|")
 
 
-def records_page() -> str:
-    """A row for each column, with the kinds of row that have it and its meaning, which stands beside its field."""
-    from zorba_ray.records import schema
-
-    lines = [line.strip() for line in inspect.getsource(schema).splitlines()]
-    said: dict[tuple[str, str], str] = {}
-    kind = ""
-    for line in lines:
-        if line.startswith("kind: ClassVar"):
-            kind = line.split('"')[1]
-        elif (found := FIELD.match(line)) and kind:
-            said[kind, found[1]] = found[2] or ""
-        elif line.startswith("Record ="):
-            break
-    rows = []
-    for column in schema.SCHEMA:
-        kinds = [name for name in ("round", "client", "evaluation") if (name, column.name) in said]
-        told = [(name, said[name, column.name]) for name in kinds if said[name, column.name]]
-        meaning = "; ".join(f"{name}: {text}" if len(kinds) > 1 else text for name, text in told)
-        rows.append(f"| `{column.name}` | {', '.join(kinds) or 'all'} | {column.type} | {cell(meaning)} |")
-    return RECORDS + "\n| column | rows | type | what it is |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
-
-
-FIELD = re.compile(r"(\w+): [\w\[\]| ]+(?: = [^#]+)?(?:\s*# (?:\.\.\. )?(.*))?$")
-PAGES = {"api": page, "keys": keys_page, "records": records_page}
+PAGES = {"api": page, "keys": keys_page}
 
 
 if __name__ == "__main__":

@@ -287,9 +287,9 @@ def reproduce(run: Run) -> str:
         lines.insert(0, f"# go on where it ended\n{resume_line(folder)}")
     lines.append(f"# the tuned model, rebuilt from base and ledger, and checked\npython -m zorba_ray.replay {run_name}")
     lines.append(
-        "# all records, in Python\n"
-        f'import ray; ray.data.read_parquet({str(folder / "records")!r})  '
-        "# rows of kind round, client and evaluation"
+        "# its records, in Python\n"
+        f"from zorba_ray import open_run; run = open_run({str(folder)!r})  "
+        "# run.rounds, run.clients, run.evaluations: Ray Datasets; run.table('rounds'): Arrow"
     )
     return section("Reproduce", about, facts(row for row in rows if row[1]), code("\n\n".join(lines)))
 
