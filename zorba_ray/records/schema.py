@@ -139,7 +139,8 @@ KIND_OF: dict[str, type[Record]] = {  # by what its files are called, in the ord
 VERSION = 2  # of the layout on disk, in the metadata of every file; 1 had all kinds in one file
 MARK = b"zorba_ray_records"
 UNITS = {
-    **dict.fromkeys(("budget_bytes", "predicted_bytes", "measured_bytes", "bytes_up", "bytes_down", "bytes_bus"), "B"),
+    **dict.fromkeys(("budget_bytes", "predicted_bytes", "measured_bytes", "allocated_bytes"), "B"),
+    **dict.fromkeys(("bytes_up", "bytes_down", "bytes_bus"), "B"),
     **dict.fromkeys(("flops", "backward_flops"), "FLOP"),
     **dict.fromkeys(("loss",), "nat"),
     **dict.fromkeys(("seconds", "virtual_seconds"), "s"),
