@@ -67,6 +67,9 @@ def test_another_process_sees_rounds_as_they_go_by(
     assert seen == list(range(ROUNDS))
     assert writer.wait(60) == 0 and not run.going_on and run.summary.rounds_done == ROUNDS
 
+    def doubled(batch: pa.Table) -> pa.Table:
+        return pa.table({"round": pc.multiply(batch["round"], 2)})
+
     clients = run.follow("clients").map_batches(doubled, batch_format="pyarrow", batch_size=None)
     assert sorted(row["round"] for row in clients.iter_rows()) == sorted(2 * t for t in range(ROUNDS) for _ in range(3))
     assert run.clients.count() == run.table("clients").num_rows == 3 * ROUNDS
@@ -74,10 +77,6 @@ def test_another_process_sees_rounds_as_they_go_by(
     assert sorted(run.evaluations.to_pandas()["round"]) == [0, 20, 40, 60]
     with pytest.raises(ConfigError, match="no records of kind 'faults'; there are clients, evaluations, rounds"):
         run.follow("faults")
-
-
-def doubled(batch: pa.Table) -> pa.Table:
-    return pa.table({"round": pc.multiply(batch["round"], 2)})
 
 
 def round_record(t: int) -> RoundRecord:
