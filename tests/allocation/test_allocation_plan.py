@@ -125,6 +125,29 @@ def test_the_command_draws_the_frontier(tmp_path: Path, capsys: pytest.CaptureFi
     assert (tmp_path / "frontier.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(("noise", "said"), [(0.5, "which blocks share a client counts"), (500.0, "no plan changes")])
+def test_advice_tells_what_the_plan_changes_in_numbers(noise: float, said: str) -> None:
+    each = np.full(4, noise)
+    instance = uniform_instance(12, 4, batch_variance=each, client_variance=each, horizon=0.0)
+    rows = ["1100", "0011"]
+    plan = make_plan(instance, AllocationConfig(plan="given", rows=rows, gradient=[1.0]), 0)
+    full = make_plan(instance, AllocationConfig(plan="full"), 0)
+    rate, pace, sampling = plan.messages[-3:]
+    assert f"is {plan.rate:.2g}," in rate and f"about {plan.merit:.2g};" in rate
+    ratio = plan.merit / full.merit
+    assert "as fast as" in pace if abs(ratio - 1) < 0.1 else f"{ratio:.2g} × the progress" in pace
+    assert f"{100 * plan.compute / full.compute:.0f} % of the FLOPs" in pace
+    assert f"is {2 * noise / 12:.2g} ×" in sampling and said in sampling
+    assert (plan.matrix == (np.array([[c == "1" for c in row] for row in rows] * 6))).all()
+    assert len(make_plan(instance, AllocationConfig(plan="given", rows=rows), 0).messages) == 0  # of ones, nothing
+
+
+@pytest.mark.parametrize(("rows", "said"), [(["110"], "3 digits, the model has 4"), (["1111"] * 3, "has 3 rows")])
+def test_rows_that_fit_neither_model_nor_clients_are_refused(rows: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        make_plan(uniform_instance(2, 4), AllocationConfig(plan="given", rows=rows), 0)
+
+
 def test_where_budgets_hold_everything_one_line_says_so() -> None:
     instance = uniform_instance(5, 4, client_variance=np.full(4, 10.0))  # so that the bias rules
     plan = make_plan(instance, AllocationConfig(formulation="classes"), 0)

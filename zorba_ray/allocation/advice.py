@@ -19,8 +19,9 @@ def advice(instance: Instance, plan: Plan) -> list[str]:
     noise = sampling_noise(instance)
     lines = []
     if plan.rate:
-        lines.append(f"its best rate is {plan.rate:.2g} by these statistics (step.lr is {instance.lr:g}), at which a "
-                     f"round brings the loss down by about {plan.merit:.2g} at first")  # fmt: skip
+        lines.append(f"by these statistics its best rate in the first rounds is {plan.rate:.2g}, at which a round "
+                     f"brings the loss down by about {plan.merit:.2g}; a run bears a tenth to a half of it for long (step.lr "
+                     f"is {instance.lr:g})")  # fmt: skip
     if full.merit and plan.merit and plan.name != "full":
         ratio, cost = plan.merit / full.merit, plan.compute / full.compute
         pace = "brings the loss down as fast as" if abs(ratio - 1) < ALIKE else f"makes {ratio:.2g} × the progress of"
