@@ -20,8 +20,8 @@ def advice(instance: Instance, plan: Plan) -> list[str]:
     lines = []
     if plan.rate:
         lines.append(f"by these statistics its best rate in the first rounds is {plan.rate:.2g}, at which a round "
-                     f"brings the loss down by about {plan.merit:.2g}; a run bears a tenth to a half of it for long (step.lr "
-                     f"is {instance.lr:g})")  # fmt: skip
+                     f"brings the loss down by about {plan.merit:.2g}; a run bears a tenth to a half of it for long "
+                     f"(step.lr is {instance.lr:g})")  # fmt: skip
     if full.merit and plan.merit and plan.name != "full":
         ratio, cost = plan.merit / full.merit, plan.compute / full.compute
         pace = "brings the loss down as fast as" if abs(ratio - 1) < ALIKE else f"makes {ratio:.2g} × the progress of"
