@@ -31,7 +31,12 @@ FAST = {"decomfl-opt125m-sst2"}
 
 
 def each() -> list[object]:
-    return [pytest.param(path, id=path.stem, marks=[] if path.stem in FAST else pytest.mark.slow) for path in PAPER]
+    """The main one is fast, every fourth slow, and all are begun before a release."""
+    marks = [[pytest.mark.slow] if i % 4 == 0 else [pytest.mark.slow, pytest.mark.release] for i in range(len(PAPER))]
+    return [
+        pytest.param(path, id=path.stem, marks=[] if path.stem in FAST else few)
+        for path, few in zip(PAPER, marks, strict=True)
+    ]
 
 
 def data(name: str, folder: Path) -> list[str]:

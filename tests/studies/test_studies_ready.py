@@ -12,15 +12,18 @@ from zorba_ray.studies.cells import cells, final_runs
 from zorba_ray.studies.spec import load_study
 
 HERE = [path for path in sorted((CONFIGS / "studies").glob("*.yaml")) if not load_study(path).base]
-ARMS = [(path, arm.name) for path in HERE for arm in load_study(path).arms]
+FEW = [pytest.mark.slow]  # the first arm of each; the others are for a release, like whatever CI's time does not hold
+ARMS = [
+    pytest.param(path, arm.name, id=f"{path.stem}: {arm.name}", marks=[pytest.mark.release, *FEW] if i else FEW)
+    for path in HERE for i, arm in enumerate(load_study(path).arms)
+]  # fmt: skip
 SMALL = [
     "rounds=1", "evaluation.every=1", "evaluation.examples=8", "task.train_examples=96", "task.test_examples=16",
     "task.validation_examples=16", "clients.batch=2", "seeds=[0]", "tuning.factors=[1]",
 ]  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("path", "arm"), ARMS, ids=[f"{path.stem}: {arm}" for path, arm in ARMS])
+@pytest.mark.parametrize(("path", "arm"), ARMS)
 def test_every_arm_of_a_study_runs(path: Path, arm: str) -> None:
     study = load_study(path, SMALL)
     study.scale.values, study.only = study.scale.values[:1], [arm]
