@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -25,7 +26,17 @@ from zorba_ray.records.schema import (
     to_table,
     widened,
 )
-from zorba_ray.records.stream import FOLDER, RecordWriter, parts, parts_in, read_part, table, truncate, write_part
+from zorba_ray.records.stream import (
+    FOLDER,
+    RecordWriter,
+    parts,
+    parts_in,
+    read_part,
+    read_parts,
+    table,
+    truncate,
+    write_part,
+)
 
 REAL = st.floats(allow_nan=False)
 COUNT = st.integers(0, 2**50)
@@ -155,6 +166,20 @@ def test_what_a_joined_file_holds_is_read_once_and_goes(tmp_path: Path) -> None:
     assert narrowed(table(tmp_path), "rounds").equals(rows)
     RecordWriter(tmp_path / FOLDER)
     assert len(list((tmp_path / FOLDER / "kind=rounds").iterdir())) == 1
+
+
+def test_files_that_are_joined_while_they_are_read_are_read_once(tmp_path: Path) -> None:
+    """A report of a run that goes on: its writer joins small files after the reader has listed them."""
+    write_rounds(tmp_path, range(6), rounds=1)
+    whole = [narrowed(table(tmp_path), kind) for kind in KIND_OF]
+    seen = []
+    for number, part in enumerate(read_parts(tmp_path)):
+        seen.append(part)
+        if number == 2:  # within the clients' files
+            for kind in KIND_OF:
+                stream.join(tmp_path / FOLDER, parts_in(tmp_path / FOLDER, kind))
+    assert len(parts(tmp_path)) == len(KIND_OF)
+    assert [narrowed(pa.concat_tables(seen), kind) for kind in KIND_OF] == whole
 
 
 def test_other_layouts_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from zorba_ray.config.load import load_config
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_clients
 from zorba_ray.methods import kind_of
-from zorba_ray.records.schema import KIND_OF, narrowed
-from zorba_ray.records.stream import FOLDER, table
+from zorba_ray.records.schema import KIND_OF
+from zorba_ray.records.stream import FOLDER, between, table
 from zorba_ray.runs.folder import CONFIG
 from zorba_ray.runs.lock import is_held
 from zorba_ray.runs.plans import read_plans
@@ -66,7 +66,7 @@ class Result:
 
     def table(self, kind: str) -> pa.Table:
         """The records of a kind, `rounds`, `clients` or `evaluations`, as an Arrow table."""
-        return narrowed(self.records, self._known(kind))
+        return pa.concat_tables(between(self.folder / FOLDER, self._known(kind)))
 
     @property
     def rounds(self) -> Dataset:

@@ -1,7 +1,7 @@
 """Records as Ray Datasets: as they lie on disk now, or live, as the run writes them.
 
 Reader and writer share nothing but the folder, so neither waits for the other, and a reader that dies costs nothing.
-Only whole files are ever seen; one that is joined with others while it is read is looked for again.
+Only whole files are ever seen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +18,7 @@ from ray.data import DataContext, Dataset, Datasource, ReadTask, read_datasource
 from ray.data.block import BlockMetadata
 
 from zorba_ray.records.schema import schema_of
-from zorba_ray.records.stream import parts_in, stored
+from zorba_ray.records.stream import between, parts_in
 
 GLANCE = 0.1  # seconds between two looks at the folder
 ROW = 64  # bytes; no row of any kind has less
@@ -81,19 +80,3 @@ def follow(folder: Path, kind: str, ends: Callable[[], bool]) -> Iterator[pa.Tab
         if ended:
             return
         time.sleep(GLANCE)
-
-
-def between(folder: Path, kind: str, after: int, until: int | None = None) -> Iterator[pa.Table]:
-    """The records of rounds later than `after`, to `until`, that are there, file by file."""
-    yield schema_of(kind).empty_table()
-    while True:
-        there = [p for p in parts_in(folder, kind) if p.last > after and (until is None or p.first <= until)]
-        if not there:
-            return
-        try:
-            table = stored(there[0])
-        except FileNotFoundError:  # it was joined with others meanwhile
-            continue
-        wanted: Any = pc.greater(table["round"], after)
-        yield table.filter(wanted if until is None else pc.and_(wanted, pc.less_equal(table["round"], until)))
-        after = there[0].last

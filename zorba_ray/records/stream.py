@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.ledger.whole import whole_file
-from zorba_ray.records.schema import KIND_OF, MARK, SCHEMA, VERSION, Record, narrowed, schema_of, to_table, widened
+from zorba_ray.records.schema import KIND_OF, MARK, VERSION, Record, narrowed, schema_of, to_table, widened
 
 FOLDER = "records"
 NAME = "part.parquet"
@@ -186,9 +187,32 @@ class DamagedPart(ConfigError):
 
 def read_parts(run_dir: Path) -> Iterator[pa.Table]:
     """The records of a run in tables with all kinds' columns, file by file: clients, evaluations, then rounds, each in
-    the order in which they were written."""
-    for part in parts(run_dir):
-        yield read_part(part)
+    the order in which they were written. The run may go on meanwhile."""
+    for kind in KIND_OF:
+        for table in between(run_dir / FOLDER, kind):
+            yield widened(table, kind)
+
+
+def between(folder: Path, kind: str, after: int = -1, until: int | None = None) -> Iterator[pa.Table]:
+    """A kind's records in records/ of rounds later than `after`, to `until`, as they lie there now, file by file; an
+    empty table first. A file that was joined with others since it was seen is looked for again."""
+
+    def there() -> list[Part]:
+        found = parts_in(folder, kind)
+        return [part for part in found if part.last > after and (until is None or part.first <= until)]
+
+    yield schema_of(kind).empty_table()
+    left = there()
+    while left:
+        part = left.pop(0)
+        try:
+            table = stored(part)
+        except FileNotFoundError:
+            left = there()
+            continue
+        wanted: Any = pc.greater(table["round"], after)
+        yield table.filter(wanted if until is None else pc.and_(wanted, pc.less_equal(table["round"], until)))
+        after = part.last
 
 
 def parts(run_dir: Path) -> list[Part]:
@@ -237,4 +261,4 @@ def stored(part: Part) -> pa.Table:
 
 def table(run_dir: Path) -> pa.Table:
     """All records of a run, clients, evaluations, then rounds."""
-    return pa.concat_tables([SCHEMA.empty_table(), *read_parts(run_dir)])
+    return pa.concat_tables(read_parts(run_dir))

@@ -10,7 +10,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger import has_header, ledger_sha256
 from zorba_ray.records.stream import read_parts
 from zorba_ray.runs.folder import LEDGER
-from zorba_ray.runs.lock import Held, refuse_held
+from zorba_ray.runs.lock import is_held
 from zorba_ray.runs.summary import FILE, Summary, read_summary, summarise
 
 GOING, CUT = "still going", "cut off"
@@ -34,7 +34,7 @@ def state_of(folder: Path, config: Config) -> tuple[Summary, State]:
             return summary, State(said)
     if not has_header(folder / LEDGER):
         raise ConfigError(f"{folder} has no {FILE} and no ledger: it is no run's folder, or the run never began")
-    words = GOING if held(folder) else CUT
+    words = GOING if is_held(folder) else CUT
     summary = summarise(
         config, read_parts(folder), folder / LEDGER, placement="", model_sha256="", seconds=0.0, environment={},
         interrupted=True,
@@ -42,14 +42,3 @@ def state_of(folder: Path, config: Config) -> tuple[Summary, State]:
     summary.seconds = summary.seconds_rounds
     summary.notes = [f"the run is {words}: this is what its records held, {summary.rounds_done:,} rounds"]
     return summary, State(words)
-
-
-def held(folder: Path) -> bool:
-    """Whether somebody writes to the folder now."""
-    try:
-        refuse_held(folder)
-    except Held:
-        return True
-    except OSError:  # not ours to write to, so nobody can be told
-        return False
-    return False
