@@ -70,15 +70,8 @@ class Levels:
         self.form = self.formulated(self.bound)
 
     def solve(self) -> Plan:
-        for level in range(len(self.config.order)):
-            found = self.find()
-            if level == 0 and not np.isfinite(found.value):
-                raise ConfigError(
-                    "no plan that the budgets hold brings the loss down: what its clients' gradients are off "
-                    "(allocation.client_variance) outweighs the gradient; lower allocation.horizon or the coverage, "
-                    "set allocation.rotate=true, raise clients.budgets, or see to allocation.gradient"
-                )
-            self.close(found)
+        for _ in self.config.order:
+            self.close(self.find())
         if self.config.order[0] != "convergence":
             alone = replace(self.config, order=["convergence"], epsilon=[0.0])
             self.limit = 1 / Levels(self.instance, alone, self.seed).find().proven
@@ -94,8 +87,7 @@ class Levels:
         }
         form = formulate(bound, self.config.formulation, self.worst, scales)
         for objective, limit in self.limits.items():
-            if np.isfinite(limit):
-                form.program.row(form.objective(objective), upper=limit / scales[objective] * (1 + ROUNDING))
+            form.program.row(form.objective(objective), upper=limit / scales[objective] * (1 + ROUNDING))
         return form
 
     def find(self) -> Found:
@@ -153,6 +145,10 @@ class Levels:
             merit = max(before, merit)
             if merit <= before * (1 + SAME):
                 break
+        if not merit:  # nobody gains at any rate: at 0, the cost is what is lost over the horizon
+            form, solved = self.at_rate(0.0, chords, until)
+            self.state, used = self.searched(self.bound.at(0.0), form, solved, "convergence", first)
+            best = solved, used
         assert best is not None and self.state is not None
         for _ in range(15 if tiny else 6 if few else 2):
             if not merit or chords.limit <= merit * (1 + (ROUNDING if tiny else TIGHT)) or time.perf_counter() > until:
@@ -169,8 +165,7 @@ class Levels:
         """The program at a rate, and how much progress it leaves."""
         bound = self.bound.at(rate)
         form = self.formulated(bound)
-        start = self.previous if self.previous is not None and len(self.previous) <= form.program.size else None
-        solved = self.prove(form, "convergence", start, max(until - time.perf_counter(), 0.05))
+        solved = self.prove(form, "convergence", self.previous, max(until - time.perf_counter(), 0.05))
         chords.add(rate, bound.most - solved.bound * form.scales["convergence"])
         return form, solved
 
@@ -190,23 +185,22 @@ class Levels:
     def close(self, found: Found) -> None:
         """Write the level down and bind the later ones to it. The slack of convergence counts at the rate that is best
         for the plan found: a plan that makes so much progress at that rate has as much merit, or more."""
+        assert self.state is not None
         form, objective, value = self.form, found.objective, found.value
         epsilon, limit = self.config.epsilon[len(self.levels)], allowance(self.config, len(self.levels), value)
         scale = form.scales[objective]
         if objective == "convergence":
-            rate = self.bound.rate
-            self.limits[objective] = self.bound.most - 1 / (limit * rate) if rate else np.inf
+            least = self.state.objective(objective)
+            self.limits[objective] = most_cost(self.bound, self.config, len(self.levels), value, least)
             surrogate = found.proven
         else:
             self.limits[objective], surrogate = limit, found.solved.value * scale
-        if np.isfinite(self.limits[objective]):
-            form.program.row(form.objective(objective), upper=self.limits[objective] / scale * (1 + ROUNDING))
+        form.program.row(form.objective(objective), upper=self.limits[objective] / scale * (1 + ROUNDING))
         level = Level(
             objective, value, found.proven, 0.0, found.seconds, epsilon, limit, value, form.name, form.exact[objective],
             surrogate, found.solved.gap, found.used,
         )  # fmt: skip
         self.levels.append(settled(level, value))
-        assert self.state is not None
         if found.rule is not None and not within(self.state, self.limits):  # ε does not cover what grouping loses
             self.groups, rows = groups_of_rows(self.bound, found.rule)
             self.state = State(self.bound, self.groups, rows, self.worst)
@@ -240,6 +234,7 @@ class Levels:
         branch and bound; `left` seconds for each at most."""
         program, goal = form.program, form.objective(objective)
         bound = -np.inf
+        start = None if start is None or len(start) > form.program.size else start  # there are fewer at rate 0
         solved: Solved | None = None
         if form.relaxation is not None:
             for _ in range(CUT_ROUNDS):
@@ -325,6 +320,13 @@ def allowance(config: AllocationConfig, level: int, value: float) -> float:
     return limit + ROUNDING * abs(value)
 
 
+def most_cost(bound: Bound, config: AllocationConfig, level: int, value: float, least: float) -> float:
+    """The C_η that leaves as much progress at η as ε allows; where nobody gains, ε counts on the `least` C_0."""
+    if not bound.rate:
+        return allowance(config, level, least)
+    return bound.most - 1 / (allowance(config, level, value) * bound.rate)
+
+
 def by_enumeration(bound: Bound, config: AllocationConfig) -> Plan:
     """The levels over all plans of a tiny instance."""
     plans = all_plans(bound, config.vram == "worst")
@@ -336,19 +338,20 @@ def by_enumeration(bound: Bound, config: AllocationConfig) -> Plan:
         began = time.perf_counter()
         if objective == "convergence":  # at the best rate of the plan found, like the programs
             best = left[np.argmax(merit[left])]
-            rate = plans.gain[best] / plans.cost[best] if merit[best] else 0.0
-            progress = rate * plans.gain - rate**2 / 2 * plans.cost
-            values = np.where(progress > 0, 1 / np.where(progress > 0, progress, 1.0), np.inf)
+            at = bound.at(float(plans.gain[best] / plans.cost[best]) if merit[best] else 0.0)
+            values = bound.most - plans.gain + at.rate / 2 * plans.cost  # C_η
+            least, value = float(values[left].min()), rounds(float(merit[best]))
+            most = most_cost(at, config, i, value, least)
         else:
             values = plans.values[objective]
-        least = float(values[left].min())
-        limit = allowance(config, i, least)
+            least = value = float(values[left].min())
+            most = allowance(config, i, least)
         last = i == len(config.order) - 1
-        left = left[values[left] <= (least * (1 + ROUNDING) if last else limit)]
-        seconds = time.perf_counter() - began
-        levels.append(Level(objective, least, least, 0.0, seconds, config.epsilon[i], limit, least, "enumeration", True,
-                            least, 0.0, "program"))
-    chosen = int(left[np.argmax(merit[left])])
+        left = left[values[left] <= (least + ROUNDING * abs(least) if last else most)]
+        seconds, allowed = time.perf_counter() - began, allowance(config, i, value)
+        levels.append(Level(objective, value, value, 0.0, seconds, config.epsilon[i], allowed, value, "enumeration", True,
+                            value, 0.0, "program"))  # fmt: skip
+    chosen = int(max(left, key=lambda plan: (merit[plan], plans.gain[plan])))
     finals = {name: float(each[chosen]) for name, each in plans.values.items()}
     finals["convergence"] = rounds(float(merit[chosen]))
     done = tuple(replace(level, final=finals[level.objective]) for level in levels)
@@ -356,9 +359,16 @@ def by_enumeration(bound: Bound, config: AllocationConfig) -> Plan:
 
 
 def solve(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
-    """The plan `zorba`."""
+    """The plan `zorba`. Where no plan gains it is the one that loses least, and says so: a run near its optimum, or one
+    whose statistics are mostly noise, is no mistake of the user's."""
     check(instance)
     bound = Bound(instance)
-    if enumerable(bound, config.formulation):
-        return by_enumeration(bound, config)
-    return Levels(instance, config, seed).solve()
+    small = enumerable(bound, config.formulation)
+    plan = by_enumeration(bound, config) if small else Levels(instance, config, seed).solve()
+    if plan.merit or config.order[0] != "convergence":
+        return plan
+    return replace(plan, messages=(*plan.messages, (
+        "by these statistics no plan brings the loss down: what its clients' gradients are off (client variance) "
+        "outweighs the gradient over allocation.horizon; of those that the budgets hold this one loses least. "
+        "allocation.rotate=true, larger budgets or a smaller horizon change that"
+    )))  # fmt: skip
