@@ -349,8 +349,8 @@ def by_enumeration(bound: Bound, config: AllocationConfig) -> Plan:
         last = i == len(config.order) - 1
         left = left[values[left] <= (least + ROUNDING * abs(least) if last else most)]
         seconds, allowed = time.perf_counter() - began, allowance(config, i, value)
-        levels.append(Level(objective, value, value, 0.0, seconds, config.epsilon[i], allowed, value, "enumeration", True,
-                            value, 0.0, "program"))  # fmt: skip
+        levels.append(Level(objective, value, value, 0.0, seconds, config.epsilon[i], allowed, value, "enumeration",
+                            True, value, 0.0, "program"))  # fmt: skip
     chosen = int(max(left, key=lambda plan: (merit[plan], plans.gain[plan])))
     finals = {name: float(each[chosen]) for name, each in plans.values.items()}
     finals["convergence"] = rounds(float(merit[chosen]))
