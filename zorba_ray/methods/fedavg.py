@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.config.require import at_least, positive, require
 from zorba_ray.config.schema import Config
-from zorba_ray.config.validate import at_least, positive, require
 from zorba_ray.messages import MEAN, Report, RoundPlan, TensorStep
 from zorba_ray.methods.average import average
 from zorba_ray.methods.method import FirstOrder, Row, Update

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.config.require import require
 from zorba_ray.config.schema import Config, key
-from zorba_ray.config.validate import require
 from zorba_ray.messages import Report, RoundPlan, TensorStep, VectorLayout
 from zorba_ray.methods import fedavg
 from zorba_ray.methods.method import FirstOrder, LocalOptions, Row, Update

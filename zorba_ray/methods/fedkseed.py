@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zorba_ray.config.require import positive, require
 from zorba_ray.config.schema import Config, key
-from zorba_ray.config.validate import MOST_DIRECTIONS, positive, require
+from zorba_ray.config.validate import MOST_DIRECTIONS
 from zorba_ray.engine import Path
 from zorba_ray.messages import CombinedStep, Report, RoundPlan, SharedStep, Step
 from zorba_ray.methods import zorba

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.require import at_least, require
 from zorba_ray.config.schema import Config, key
-from zorba_ray.config.validate import at_least, require
 from zorba_ray.engine import CLEAN, Path
 from zorba_ray.messages import Report, RoundPlan, SharedStep, Step, clients_of, scalars_of
 from zorba_ray.methods.average import block_coefficients

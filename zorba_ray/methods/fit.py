@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.require import require
 from zorba_ray.config.schema import Config
-from zorba_ray.config.validate import require
 from zorba_ray.methods.method import FirstOrder, ZeroOrder
 from zorba_ray.methods.registry import METHODS, method_of
 

@@ -26,12 +26,12 @@ from omegaconf import OmegaConf
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import escape, put, resolve
+from zorba_ray.config.require import require
 from zorba_ray.config.schema import key as option
 from zorba_ray.config.schema import section
 from zorba_ray.config.shipped import CONFIGS
 from zorba_ray.config.source import Setting, read_argument, read_yaml, top_node
 from zorba_ray.config.units import parse_bytes
-from zorba_ray.config.validate import require
 
 METRICS = ("accuracy", "loss")
 FOLDER = "studies"  # of study files, below configs/
