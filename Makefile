@@ -33,6 +33,8 @@ test-slow: $(READY)  ## the slow tests, and those on real data and models (ZORBA
 	@$(MAKE) --no-print-directory -j2 test-here test-on-ray TESTS='$(SLOW)'
 
 test-release: $(READY)  ## before a release: what CI's time does not hold, the soak at size, and other versions of Ray
+	$(BIN)/python -m pip install --quiet -e '.[tensorboard,mlflow,wandb,trackio,notebooks]' -c constraints.txt
+	$(PYTEST) tests/tracking
 	$(PYTEST) -m 'release and not gpu'
 	ZORBA_SOAK=30 $(BIN)/python -m pytest tests/runtime/test_soak.py
 	$(BIN)/python analysis/ray_versions.py
