@@ -15,7 +15,7 @@ from zorba_ray.runs.summary import Summary
 SMALL = [
     "clients.count=6", "rounds=6", "zo.directions=2", "seed=3", "allocation.plan=cyclic",
     "evaluation.every=6", "evaluation.examples=16", "step.lr=1e-3", "task.train_examples=200", "task.test_examples=40",
-    "guard.loss_multiple=1000", "clients.batch=4", "task.max_tokens=24",
+    "guard.loss_multiple=1000",
 ]  # fmt: skip
 CLOCK = ["fleet.devices=[{forward: 1e9, up: 1e4, down: 1e4, latency: 0.2}]"]
 SLOW = [*CLOCK, "fleet.spread=1", "fleet.jitter=0.5"]
