@@ -113,6 +113,7 @@ def test_the_plan_is_printed_without_running(tmp_path: Path, capsys: pytest.Capt
     assert "16 runs, 48 rounds" in printed and "wild: 2 rates × 3 rounds, 2 seeds × 3 rounds; rates 50, 100" in printed
 
 
+@pytest.mark.slow
 def test_what_a_study_takes_is_told_before_it_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from methods.zeroth_runs import config_of, ledger_of, run
@@ -38,9 +39,9 @@ def test_a_preset_holds_only_keys_of_its_method_and_trains(path: Path, tmp_path:
     assert len(rounds) == 2 and all(math.isfinite(each.loss) and each.step_norm > 0 for each in rounds)
 
 
-def example() -> str:
-    """The Python of docs/methods.md."""
-    text = (ROOT / "docs" / "methods.md").read_text()
+def example(page: str = "methods") -> str:
+    """The Python of a page of docs/."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     return text.partition("```python\n")[2].partition("```")[0]
 
 
@@ -63,6 +64,21 @@ def test_the_docs_method_of_ones_own_runs_and_is_counted(tmp_path: Path, no_trac
     assert not any(entry.step.moved().any() for entry in read_ledger(tmp_path / "strict" / LEDGER).entries)
     with pytest.raises(ConfigError, match=r"feedsign\.margin takes a number"):
         config_of(*overrides, "feedsign.margin=much")
+
+
+def test_the_docs_rule_of_averaging_leaves_the_farthest_out(tmp_path: Path, no_trace: None) -> None:
+    own = tmp_path / "cautious.py"
+    own.write_text(example("extend"))
+    config = config_of("method=cautious", f"method_file={own}", "rounds=2", "zo.directions=3")
+    run(prepare(config), tmp_path / "run")
+    rows = [row for row in table(tmp_path / "run").to_pylist() if row["kind"] == "client" and row["round"] == 0]
+    matrix = prepare(config).allocator.active_in(0)
+    (first, _) = (entry.step for entry in read_ledger(tmp_path / "run" / LEDGER).entries)
+    for block, c in enumerate(first.coefficients):
+        mine = np.array([row["scalars"] for row in rows if matrix[row["client"], block]])
+        for j, column in enumerate(mine.T if len(mine) else ()):
+            kept = np.delete(column, np.abs(column - np.median(column)).argmax()) if len(column) > 2 else column
+            assert c[j] == pytest.approx(kept.mean(), rel=1e-5, abs=1e-6)
 
 
 def test_a_registered_name_is_a_method_of_the_config(no_trace: None) -> None:
