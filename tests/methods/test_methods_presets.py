@@ -11,6 +11,7 @@ import yaml
 from methods.zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.load import to_yaml
 from zorba_ray.ledger import read_ledger
 from zorba_ray.methods import METHODS, has_gradients, method_of, register
 from zorba_ray.methods.zorba import probes
@@ -64,6 +65,20 @@ def test_the_docs_method_of_ones_own_runs_and_is_counted(tmp_path: Path, no_trac
     assert not any(entry.step.moved().any() for entry in read_ledger(tmp_path / "strict" / LEDGER).entries)
     with pytest.raises(ConfigError, match=r"feedsign\.margin takes a number"):
         config_of(*overrides, "feedsign.margin=much")
+
+
+def test_a_config_has_no_keys_of_a_method_file_that_is_not_its_own(tmp_path: Path, no_trace: None) -> None:
+    """In a study one arm may have a method of its own, and the other arms' configs are read where it is not known."""
+    plain = to_yaml(config_of("rounds=2"))
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.py").write_text(example().replace('register("feedsign"', f'register("{name}"'))
+        own = config_of(f"method_file={tmp_path / name}.py", f"method={name}")
+        assert method_of(own).upload.__module__ == f"zorba_ray_own_{name}"  # type: ignore[union-attr]
+    assert to_yaml(config_of("rounds=2")) == plain and "first" not in to_yaml(own)
+    same = tmp_path / "third.py"
+    same.write_text(example().replace('register("feedsign"', 'register("second"'))
+    assert method_of(config_of(f"method_file={same}", "method=second")).upload.__module__ == "zorba_ray_own_third"  # type: ignore[union-attr]
+    assert method_of(own).upload.__module__ == "zorba_ray_own_second"  # type: ignore[union-attr]
 
 
 def test_the_docs_rule_of_averaging_leaves_the_farthest_out(tmp_path: Path, no_trace: None) -> None:
