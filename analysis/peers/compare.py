@@ -32,7 +32,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 TORCH = ["torch==2.13.0", "transformers==5.23.0", "numpy==2.4.6"]
-PEERS = {"flower": [*TORCH, "flwr[simulation]==1.42.0"], "pfl": [*TORCH, "pfl[pytorch]==0.6.0"]}
+PEERS = {"flower": "flwr[simulation]==1.42.0", "pfl": "pfl[pytorch]==0.6.0"}
 SUBREAPER = 36  # of prctl: processes whose parent died become ours, so that none is lost
 TICK = os.sysconf("SC_CLK_TCK")
 PAUSE, WEIGH = 0.25, 4  # seconds between two looks, and looks between two at memory, which are dearer
@@ -113,7 +113,8 @@ def write(
         "command": f"python analysis/peers/compare.py --clients {given.clients} --rounds {few} {many} "
                    f"--repeats {repeats}",
         "machine": f"{os.cpu_count()} cores, {cpu()}, other work beside it: CPU time and ratios are what to read",
-        "versions": {"zorba_ray": metadata.version("zorba-ray"), "ray": metadata.version("ray"), **PEERS},
+        "versions": [f"zorba_ray=={metadata.version('zorba-ray')} on ray=={metadata.version('ray')}", *PEERS.values(),
+                     f"all with Python {sys.version.split()[0]} and {' '.join(TORCH)}"],
         "rows": rows,
         "runs": {name: [[asdict(each) for each in pair] for pair in pairs] for name, pairs in taken.items()},
     }  # fmt: skip
@@ -129,11 +130,12 @@ def install(peer: str, place: Path) -> str:
         return ""
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    line = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", *PEERS[peer]]
+    line = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", *TORCH, PEERS[peer]]
     made = subprocess.run(line, capture_output=True, text=True, check=False)
     if made.returncode:
         wrong = [text for text in made.stderr.splitlines() if text.startswith("ERROR")] or [made.stderr[-200:]]
-        return f"Python {sys.version_info.major}.{sys.version_info.minor} with {' '.join(PEERS[peer])}: {wrong[-1]}"
+        asked = " ".join([*TORCH, PEERS[peer]])
+        return f"Python {sys.version_info.major}.{sys.version_info.minor} with {asked}: {wrong[-1]}"
     (folder / "done").touch()
     return ""
 
@@ -287,10 +289,9 @@ def page(told: dict[str, object], clients: int) -> str:
         ratio = f"{row['client_step'] / ours:.2f}" if ours else "–"
         lines.append(f"| {row['name']} | {span} | {ratio} | {row['rest']:.1f} s | {row['memory'] / 2**20:,.0f} MiB | "
                      f"{row['differs']} |")  # fmt: skip
-    versions = told["versions"]
-    assert isinstance(versions, dict)
-    said = ", ".join(f"{name} {', '.join(v) if isinstance(v, list) else v}" for name, v in versions.items())
-    lines += ["", f"Medians [least – most] of {rows[0].get('repeats', 0)} repeats. Versions: {said}.", ""]
+    versions, count = told["versions"], rows[0].get("repeats", 0)
+    assert isinstance(versions, list)
+    lines += ["", f"Medians [least – most], n = {count}. {'; '.join(versions)}.", ""]
     return "\n".join(lines)
 
 
