@@ -168,6 +168,11 @@ class ModelConfig:
         "adapters, likewise all weights under them: nf4 is QLoRA",
         ("resident", "offload", "int8", "nf4"),
     )
+    streaming: str = key(
+        "single", "buffers through which versions of blocks are shown: one, or two, and while one block is computed "
+        "with, the next is brought to the other and perturbed there, on a CUDA stream of its own",
+        ("single", "double"),
+    )
     lora: LoraConfig = section(LoraConfig, "adapters, for trainable=lora")
 
     @property

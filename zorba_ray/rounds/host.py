@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN, Path, Version
-from zorba_ray.engine.bus import bus_bytes
+from zorba_ray.engine.bus import bus_bytes, hidden_bytes
 from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.evaluate import Outcome, Work, evaluate
 from zorba_ray.engine.itinerary import itinerary, live_states
@@ -31,6 +31,8 @@ from zorba_ray.model.batch import Batch
 from zorba_ray.tasks import Task
 from zorba_ray.tasks.answers import score
 from zorba_ray.tasks.batches import epoch_batches, make_batch, sample_batch
+from zorba_ray.world.budgets import client_budgets
+from zorba_ray.world.clock import fleet_of
 
 
 class Host:
@@ -51,10 +53,12 @@ class Host:
         self.task = task
         self.shards = shards
         self.rounds = 0  # steps applied so far
-        self._bus: dict[tuple[bytes, int, tuple[int, ...]], int] = {}  # bytes, by row, live states and paths
+        self._bus: dict[Hashable, tuple[int, int]] = {}  # bytes, by row, live states, paths and speeds
         self._flops: dict[tuple[int, ...], list[float]] = {}  # of each stage, by shape of the mini-batch
         self._in_few_bits = np.array([block.bits is not None for block in model.blocks])
         self._hidden_memory = parse_bytes(config.runtime.hidden_memory)
+        fleet = fleet_of(config, client_budgets(config.clients, config.seed)) if model.buffers > 1 else None
+        self._pace = None if fleet is None else fleet.pace
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Move the weights by the steps not yet applied; steps already applied are passed over."""
@@ -128,6 +132,7 @@ class Host:
         seconds = time.perf_counter() - started
         edges = [outcome.visits for outcome in outcomes]
         flops = [self._cost(work, count) for work, count in zip(works, edges, strict=True)]
+        moved = [self._moved(n, work, row, states) for n, work, row in zip(clients, works, active, strict=True)]
         return [
             Report(
                 client=n,
@@ -137,9 +142,10 @@ class Host:
                 block_evaluations=sum(count[1:-1]),
                 flops=cost,
                 seconds=seconds * cost / sum(flops),
-                bus=self._moved(work, row, states),
+                bus=bus,
+                hidden=hidden,
             )
-            for n, work, row, outcome, count, cost in zip(clients, works, active, outcomes, edges, flops, strict=True)
+            for n, outcome, count, cost, (bus, hidden) in zip(clients, outcomes, edges, flops, moved, strict=True)
         ]
 
     def _walked(
@@ -170,6 +176,7 @@ class Host:
             flops=sum(report.flops for report in reports),
             seconds=sum(report.seconds for report in reports),
             bus=sum(report.bus for report in reports),
+            hidden=sum(report.hidden for report in reports),
         )
 
     def _trained(self, method: FirstOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_]) -> Report:
@@ -213,18 +220,26 @@ class Host:
 
     def _cost(self, work: Work, edges: Sequence[int]) -> float:
         """FLOPs of the visits that the walk made for a work."""
+        return sum(count * flops for count, flops in zip(edges, self._stages(work), strict=True))
+
+    def _stages(self, work: Work) -> list[float]:
+        """FLOPs of each stage, once."""
         shape = tuple(work.batch.ids.shape)
         if shape not in self._flops:
             self._flops[shape] = stage_flops(self.model, *shape)
-        return sum(count * flops for count, flops in zip(edges, self._flops[shape], strict=True))
+        return self._flops[shape]
 
-    def _moved(self, work: Work, row: NDArray[np.bool_], states: int) -> int:
-        """Bytes over the bus for a work; it depends on its blocks and on which of its versions are equal."""
+    def _moved(self, client: int, work: Work, row: NDArray[np.bool_], states: int) -> tuple[int, int]:
+        """Bytes over the bus for a work, and how many of them computing hides; they depend on its blocks, on which of
+        its versions are equal, and on what its client's device computes meanwhile."""
         numbers: dict[Version, int] = {}
         alike = tuple(numbers.setdefault(version, len(numbers)) for path in work.paths for version in path)
-        key = row.tobytes(), states, alike
+        pace = None if self._pace is None else float(self._pace[client])
+        key = row.tobytes(), states, alike, pace, pace and tuple(work.batch.ids.shape)
         if key not in self._bus:
-            self._bus[key] = bus_bytes(self.model, itinerary(work.paths, self.model.columns, states), row)
+            walk = itinerary(work.paths, self.model.columns, states)
+            hidden = 0 if pace is None else hidden_bytes(self.model, walk, row, self._stages(work), pace)
+            self._bus[key] = bus_bytes(self.model, walk, row), hidden
         return self._bus[key]
 
     def evaluate(self, batches: Sequence[NDArray[np.int64]]) -> Tally:
