@@ -8,6 +8,7 @@ come after what was written. On a CPU, where one thing is done after the other a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -45,5 +46,7 @@ class Beside:
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
 
+@cache
 def lane_on(device: torch.device) -> Lane:
+    """One for all walks: with each stream the allocator keeps memory apart."""
     return Beside(device) if device.type == "cuda" else InTurn()
