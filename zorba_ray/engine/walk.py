@@ -18,19 +18,21 @@ from zorba_ray.noise import Kind
 
 MANY = 3  # batches that must meet a version before packing its matrices pays
 
+Answer = tuple[Tensor, Tensor]  # mean loss, 0-d; which answers are right, [M]
 Observer = Callable[[Node, Tensor], None]  # sees every hidden state as it is made
 
 
 def walk(
     model: BlockModel, batches: Sequence[Batch], forest: Forest, visits: Iterable[Visit], kind: Kind,
     observer: Observer | None = None,
-) -> list[dict[int, tuple[Tensor, Tensor]]]:
-    """For each work: path → (mean loss, 0-d; which answers are right [M]), still on the model's device."""
+) -> list[dict[int, list[Answer]]]:
+    """For each work: path → the answer to each of the batches that its own joins, still on the model's device."""
     states: dict[Node, Tensor] = {}
     contexts: dict[int, Context] = {}
     waiting, rows = _census(forest, [batch.ids.numel() for batch in batches])
-    answers: list[dict[int, tuple[Tensor, Tensor]]] = [{} for _ in batches]
+    answers: list[dict[int, list[Answer]]] = [{} for _ in batches]
     on_device: dict[int, Batch] = {}
+    parts: dict[int, list[tuple[slice, Batch]]] = {}
     showing = Showing(model, kind)
     final = len(model.stages) - 1
     try:
@@ -46,18 +48,19 @@ def walk(
                     batch = on_device.get(node.work)
                     if batch is None:
                         batch = on_device[node.work] = batches[node.work].to(model.device)
+                        parts[node.work] = batch.parts()
                     states[node], contexts[node.work] = model.stem(batch)
                 elif node.stage < final:
                     assert node.parent is not None
                     states[node] = model.layer(node.stage - 1, states[node.parent], contexts[node.work])
                 else:
                     assert node.parent is not None
-                    answer = model.head.answer(states[node.parent], on_device[node.work])
+                    answer = [model.head.answer(states[node.parent][i], part) for i, part in parts[node.work]]
                     for path in node.leaves:
                         answers[node.work][path] = answer
                     waiting[node.work] -= len(node.leaves)
                     if waiting[node.work] == 0:
-                        del contexts[node.work], on_device[node.work]
+                        del contexts[node.work], on_device[node.work], parts[node.work]
                 if observer is not None and node in states:
                     observer(node, states[node])
                 if visit.last and node.stage > 0:

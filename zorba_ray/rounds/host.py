@@ -27,7 +27,8 @@ from zorba_ray.ledger.wire import dense_bytes
 from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally, add_tallies
 from zorba_ray.methods import FirstOrder, ZeroOrder, carried_out, method_of
 from zorba_ray.model import BlockModel
-from zorba_ray.model.batch import Batch
+from zorba_ray.model.batch import Batch, joined
+from zorba_ray.rounds.groups import bucket_of, groups_of
 from zorba_ray.tasks import Task
 from zorba_ray.tasks.answers import score
 from zorba_ray.tasks.batches import epoch_batches, make_batch, sample_batch
@@ -118,35 +119,60 @@ class Host:
     def _probed(
         self, method: ZeroOrder, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_], alone: bool
     ) -> list[Report]:
-        """Reports of one local step, of all clients in one walk."""
+        """Reports of one local step, of all clients in one walk; those who share products have one work."""
         started = time.perf_counter()
-        works = [
-            Work(self._batch(plan, n, plan.batch), as_kept(method.probes(plan, n, row), row, self._in_few_bits))
+        batches = [self._batch(plan, n, plan.batch) for n in clients]
+        paths = [
+            as_kept(method.probes(plan, n, row), row, self._in_few_bits)
             for n, row in zip(clients, active, strict=True)
         ]
+        works = {
+            together: Work(self._joined([batches[i] for i in together]), paths[together[0]])
+            for together in self._together(batches, paths, active)
+        }
         states = live_states(method.probes(plan, clients[0], np.ones_like(active[0])), self.model.columns)
         memory = self._hidden_memory
         if alone:
-            memory = min(memory, states * self.model.state_bytes(works[0].batch))
-        outcomes = evaluate(self.model, works, self.header.noise, memory)
+            memory = min(memory, states * self.model.state_bytes(batches[0]))
+        outcomes = evaluate(self.model, list(works.values()), self.header.noise, memory)
         seconds = time.perf_counter() - started
-        edges = [outcome.visits for outcome in outcomes]
-        flops = [self._cost(work, count) for work, count in zip(works, edges, strict=True)]
-        moved = [self._moved(n, work, row, states) for n, work, row in zip(clients, works, active, strict=True)]
-        return [
-            Report(
-                client=n,
-                scalars=method.scalars(plan, outcome.losses),
-                loss=float(outcome.losses.mean()),
-                examples=len(self.shards[n]),
-                block_evaluations=sum(count[1:-1]),
-                flops=cost,
-                seconds=seconds * cost / sum(flops),
-                bus=bus,
-                hidden=hidden,
+        by_place = dict(zip((i for together in works for i in together), outcomes, strict=True))
+        own = [Work(batch, each) for batch, each in zip(batches, paths, strict=True)]
+        flops = [self._cost(work, by_place[i].visits) for i, work in enumerate(own)]
+        reports = []
+        for i, (n, work, row) in enumerate(zip(clients, own, active, strict=True)):
+            outcome, (bus, hidden) = by_place[i], self._moved(n, work, row, states)
+            reports.append(
+                Report(
+                    client=n,
+                    scalars=method.scalars(plan, outcome.losses),
+                    loss=float(outcome.losses.mean()),
+                    examples=len(self.shards[n]),
+                    block_evaluations=sum(outcome.visits[1:-1]),
+                    flops=flops[i],
+                    seconds=seconds * flops[i] / sum(flops),
+                    bus=bus,
+                    hidden=hidden,
+                )
             )
-            for n, outcome, count, cost, (bus, hidden) in zip(clients, outcomes, edges, flops, moved, strict=True)
-        ]
+        return reports
+
+    def _together(
+        self, batches: Sequence[Batch], paths: Sequence[tuple[Path, ...]], active: NDArray[np.bool_]
+    ) -> list[tuple[int, ...]]:
+        """Positions of the clients whose mini-batches share products: of a group, those with the same paths and with
+        texts of about the same length. FLOPs and bytes are those of each by itself, without what it is padded with."""
+        found = []
+        for group in groups_of(active, self.config.clients.fused):
+            alike: dict[Hashable, list[int]] = {}
+            for i in group.tolist():
+                bucket = bucket_of(batches[i].ids.shape[1]) if len(group) > 1 else 0
+                alike.setdefault((bucket, paths[i] if len(group) > 1 else ()), []).append(i)
+            found += [tuple(each) for each in alike.values()]
+        return sorted(found)
+
+    def _joined(self, batches: Sequence[Batch]) -> Batch:
+        return joined(batches, self.task.pad_id) if len(batches) > 1 else batches[0]
 
     def _walked(
         self, method: ZeroOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_], alone: bool
