@@ -24,8 +24,10 @@ from zorba_ray.records.schema import RoundRecord
 from zorba_ray.records.stream import table
 from zorba_ray.rounds.groups import bucket_of, groups_of
 from zorba_ray.runs.audit import audit
+from zorba_ray.runs.bound import refuse_another_run
 from zorba_ray.runs.config import load_config
 from zorba_ray.runs.folder import LEDGER, stored_config
+from zorba_ray.runs.resume import check_same
 from zorba_ray.runs.simulate import Here, begin
 
 SMALL = [
@@ -124,6 +126,9 @@ def test_auto_is_a_number_from_the_first_round_on(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     whole = run(tmp_path, "clients.fuse=auto")
     assert stored_config(tmp_path).clients.fuse == "3"  # nine clients: two groups for each of two cores
+    with pytest.raises(ConfigError, match=r'clients\.fuse was "3" when the run was begun and is now "4"'):
+        refuse_another_run(config_of("clients.fuse=4"), tmp_path)
+    assert check_same(config_of("clients.fuse=auto"), tmp_path).clients.fuse == "3"
     assert run(tmp_path / "again", "clients.fuse=3") == whole
 
 

@@ -51,9 +51,7 @@ def streamed_bytes(model: BlockModel, walk: Itinerary, row: NDArray[np.bool_]) -
     """What comes from host memory for each show of a walk."""
     config = model.spec.config
     away = [config.active == "offload" if on else leaves_host_copy(config) for on in row]
-    return [
-        shown_bytes(model, model.blocks[column], kind) if away[column] else 0 for column, kind in walk.shows
-    ]
+    return [shown_bytes(model, model.blocks[column], kind) if away[column] else 0 for column, kind in walk.shows]
 
 
 def shown_bytes(model: BlockModel, block: Block, kind: str) -> int:

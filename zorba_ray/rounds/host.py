@@ -26,6 +26,7 @@ from zorba_ray.ledger import replay
 from zorba_ray.ledger.wire import dense_bytes
 from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally, add_tallies
 from zorba_ray.methods import FirstOrder, ZeroOrder, carried_out, method_of
+from zorba_ray.methods.fit import fused
 from zorba_ray.model import BlockModel
 from zorba_ray.model.batch import Batch, joined
 from zorba_ray.rounds.groups import bucket_of, groups_of
@@ -163,7 +164,7 @@ class Host:
         """Positions of the clients whose mini-batches share products: of a group, those with the same paths and with
         texts of about the same length. FLOPs and bytes are those of each by itself, without what it is padded with."""
         found = []
-        for group in groups_of(active, self.config.clients.fused):
+        for group in groups_of(active, fused(self.config)):
             alike: dict[Hashable, list[int]] = {}
             for i in group.tolist():
                 bucket = bucket_of(batches[i].ids.shape[1]) if len(group) > 1 else 0

@@ -17,6 +17,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, entry_text, read_ledger
 from zorba_ray.messages import Report, Reports
 from zorba_ray.methods import has_gradients
+from zorba_ray.methods.fit import fused
 from zorba_ray.records.schema import ClientRecord
 from zorba_ray.rounds.groups import groups_of
 from zorba_ray.runs.bound import refuse_another_run
@@ -93,7 +94,7 @@ def audit(folder: Path, client: int, round: int) -> Audit:
 def beside(config: Config, found: Retraced, client: int) -> list[int]:
     """The clients with whom a client shared products in a round."""
     members = np.array(found.event.plan.participants, dtype=np.int64)
-    groups = groups_of(found.active[members], config.clients.fused)
+    groups = groups_of(found.active[members], fused(config))
     return next((members[group].tolist() for group in groups if client in members[group]), [])
 
 

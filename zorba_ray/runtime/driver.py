@@ -72,14 +72,15 @@ class OnRay:
         return self.pool.base, outline
 
     def ready(self, prepared: Prepared, steps: Sequence[Step], snapshots: Snapshots) -> RayBackend:
+        from zorba_ray.methods.fit import fused
         from zorba_ray.runtime.backend import RayBackend
 
         self.pool.snapshots = snapshots
         self.pool.ready(steps)
         drop = self.config.runtime.on_fault == "drop"
         batch = self.config.evaluation.batch
-        fuse = prepared.config.clients.fused
-        return RayBackend(self.pool, cache(prepared.cost), prepared.test_examples, batch, drop, fuse)
+        cost, fuse = cache(prepared.cost), fused(prepared.config)
+        return RayBackend(self.pool, cost, prepared.test_examples, batch, drop, fuse)
 
     def memory(self, prepared: Prepared, plan: Plan) -> list[ClassMemory]:
         work = [(self.pool.members[0], (prepared.outline.instance, plan))]
