@@ -8,7 +8,7 @@ Parts, each in fresh processes on this machine's cores:
   opt125m    100 clients on a model of OPT-125M's shape in cohorts: memory beside the model's own
   start      from the command to the first round's work
   resume     the same of a run that goes on at round 10,000, with the snapshots that it kept and without
-  peers      a client's step of a small model beside a plain loop, with 1, 8 and 32 clients in one product (fused_clients.py)
+  peers      a client's step of a small model beside a plain loop, with 1, 8 and 32 fused clients (fused_clients.py)
 
 Everything runs through the real driver, client actors, ledger and records. Memory is the sum of the proportional set
 sizes of all processes of the run, Ray's own included, so that a page shared by several counts once.
