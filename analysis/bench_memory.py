@@ -5,6 +5,7 @@ Every figure for one batch of 16 × 256 tokens, and of 1 × 400. Ways:
 
   zorba k         k active blocks, frozen ones in host memory and streamed; all: every block active and resident
   zorba k nf4     the same, frozen blocks on the device in four bits
+  zorba 1 double  as zorba 1, streamed through two buffers (model.streaming=double)
   streamed        every block active, all of them in host memory and streamed (model.active=offload)
   in-place        the estimator that perturbs all weights where they lie: activation saves nothing
   d + 2d          the same, with the perturbation and the gradient written out beside the weights
@@ -62,10 +63,13 @@ def bytes_of(name: str, batch: int, tokens: int) -> dict[str, float]:
             found["in-place"] = float(flat.of(every))
             found["d + 2d"] = found["in-place"] + 2 * float(flat.active.sum())
     assert every is not None
+    _, vram = model_and_vram(name, batch, tokens, "method=zorba", "model.streaming=double")
+    found["zorba 1 double"] = float(vram.of(np.arange(len(every)) < 1))  # type: ignore[attr-defined]
     adamw = ("method=fedavg", "model.frozen=resident")
     lora = ("method=fedit", "model.trainable=lora", "model.frozen=resident", "model.lora.rank=8")
     for label, keys in (
         ("streamed", ("method=zorba", "model.active=offload")),
+        ("streamed double", ("method=zorba", "model.active=offload", "model.streaming=double")),
         ("AdamW", adamw),
         ("AdamW ckpt", (*adamw, "fedavg.checkpointing=true")),
         ("LoRA", lora),

@@ -8,6 +8,7 @@ Parts, each in fresh processes on this machine's cores:
   opt125m    100 clients on a model of OPT-125M's shape in cohorts: memory beside the model's own
   start      from the command to the first round's work
   resume     the same of a run that goes on at round 10,000, with the snapshots that it kept and without
+  peers      a client's step of a small model beside a plain loop, with 1, 8 and 32 fused clients (fused_clients.py)
 
 Everything runs through the real driver, client actors, ledger and records. Memory is the sum of the proportional set
 sizes of all processes of the run, Ray's own included, so that a page shared by several counts once.
@@ -35,7 +36,7 @@ import pyarrow.compute as pc
 from zorba_ray.runs.folder import LEDGER
 
 GIB = 2**30
-PARTS = ("overhead", "driver", "thousands", "opt125m", "start", "resume")
+PARTS = ("overhead", "driver", "thousands", "opt125m", "start", "resume", "peers")
 
 
 def null_driver() -> type:
@@ -88,7 +89,8 @@ def made_up_driver() -> type:
             none, per = np.zeros(len(clients), np.int64), np.full(len(clients), plan.directions)
             values, status = np.ones(per.sum(), np.float32), np.zeros(len(clients), np.int8)
             return Reports(
-                clients, values, per, status, ones, per, 24 * per, 1e6 * ones, 0 * ones, 0 * ones, 4 * per, none, none
+                clients, values, per, status, ones, per, 24 * per, 1e6 * ones, 0 * ones, 0 * ones, 4 * per,
+                *[none] * 4,
             )  # fmt: skip
 
     class MadeUpDriver(Driver):
@@ -334,6 +336,12 @@ def proportional(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
+def peers() -> dict[str, float]:
+    import fused_clients  # torch, which this process needs for nothing else
+
+    return fused_clients.peers()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--json", help="write the numbers to this file")
@@ -341,8 +349,9 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     rows: dict[str, float] = {}
+    measures = (overhead, driver_limits, thousands, opt125m, start, resume, peers)
     for part in arguments.only:
-        rows |= dict(zip(PARTS, (overhead, driver_limits, thousands, opt125m, start, resume), strict=True))[part]()
+        rows |= dict(zip(PARTS, measures, strict=True))[part]()
         for name, value in rows.items():
             print(f"{name:<40} {value:10.3f}", flush=True)
     if arguments.json:

@@ -47,6 +47,7 @@ class Case:
     directions: int = 4
     steps: int = 1
     checkpointing: bool = False
+    streaming: str = "single"
 
     def __str__(self) -> str:
         return "-".join(str(part) for part in vars(self).values())
@@ -54,12 +55,13 @@ class Case:
     @property
     def config(self) -> Config:
         keys = [f"method={self.method}", f"clients.batch={self.batch}"]
-        keys += [f"model.{name}={getattr(self, name)}" for name in ("trainable", "precision", "frozen", "active")]
+        own = ("trainable", "precision", "frozen", "active", "streaming")
+        keys += [f"model.{name}={getattr(self, name)}" for name in own]
         if self.trainable == "groups":
             keys.append(f"model.groups=[{GROUPS[self.family]}]")
         if self.method in GRADIENTS:
-            own = [f"steps={self.steps}", "epochs=0", f"checkpointing={str(self.checkpointing).lower()}"]
-            return load_config(None, [*keys, *(f"{self.method}.{key}" for key in own)])
+            mine = [f"steps={self.steps}", "epochs=0", f"checkpointing={str(self.checkpointing).lower()}"]
+            return load_config(None, [*keys, *(f"{self.method}.{key}" for key in mine)])
         if self.method == "fedspzo":
             keys.append("fedspzo.forks=2")
         return load_config(None, [*keys, f"zo.directions={self.directions}", f"zo.local_steps={self.steps}"])
@@ -82,6 +84,11 @@ COVER = [
     Case("decomfl", "opt", "lora", "float32", "offload", "offload", row=(1, 1, 1), steps=2),
     Case("fedkseed", "llama", "groups", "bfloat16", "int8", row=(0, 0, 0)),
     Case("fedzo", "bert", "full", "float32", "offload", row=(0, 0, 0), batch=4),
+    Case("zorba", "opt", "full", streaming="double"),
+    Case("fedspzo", "llama", "full", "bfloat16", streaming="double"),
+    Case("zorba", "bert", "full", "bfloat16", "offload", "offload", row=(1, 1, 1), streaming="double"),
+    Case("zorba", "opt", "lora", "bfloat16", "offload", "offload", row=(0, 1, 1), steps=2, streaming="double"),
+    Case("zorba", "llama", "full", "bfloat16", "nf4", row=(0, 0, 1), streaming="double"),
     Case("fedavg", "opt", "full", steps=2),
     Case("fedavg", "llama", "groups", frozen="nf4", row=(0, 1, 0)),
     Case("fedit", "bert", "lora", row=(0, 0, 1), steps=2),
@@ -100,7 +107,8 @@ def grid() -> Iterator[Case]:
         ("float32", "bfloat16"), ("resident", "offload", "int8", "nf4"), ("resident", "offload"),
     )  # fmt: skip
     for i, parts in enumerate(zeroth):
-        yield Case(*parts, ROWS[i % 5], 4 if i % 3 else 8, 2 if i % 7 else 4, 2 if i % 4 == 0 else 1)
+        steps, streaming = 2 if i % 4 == 0 else 1, "double" if i % 3 == 2 else "single"
+        yield Case(*parts, ROWS[i % 5], 4 if i % 3 else 8, 2 if i % 7 else 4, steps, streaming=streaming)
     trained = product(GROUPS, ("full", "lora", "groups"), ("resident", "int8", "nf4"), ROWS)
     for i, (family, trainable, frozen, row) in enumerate(trained):
         if trainable != "full" or frozen == "resident":
@@ -185,14 +193,14 @@ def test_the_trace_sees_what_the_allocator_gives_out_and_pytorchs_own_tracker_se
             evaluate(model, [Work(batch, method.probes(plan, 0, row))], "gaussian", 3 * model.state_bytes(batch))
 
     work(model)  # what is counted once is counted now
-    model.scratch = None
+    model.scratch = ()
     twin = twin_of(model)
     with Trace(resident(twin)) as trace:
         before = trace.restart()
         work(twin)
     traced = trace.peak - before
     assert traced == pytest.approx(allocated(lambda: work(model)), rel=0.05)
-    model.scratch = None
+    model.scratch = ()
     texts = [batch.ids, batch.mask, batch.rows, batch.cols, batch.targets]
     assert traced == pytest.approx(tracked(lambda: work(model), [*resident(model), *texts]), rel=0.05)
 

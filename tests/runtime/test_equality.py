@@ -118,6 +118,27 @@ def test_a_client_killed_in_mid_round_changes_nothing(
     assert len([row for row in table(tmp_path).to_pylist() if row["kind"] == "client"]) == 5 * 4
 
 
+def test_fused_clients_write_the_same_ledger_on_any_actors_also_when_one_dies(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Groups of three and what is left, of rows that several clients have; groups of one actor go to another."""
+    fused = ["clients.fuse=3", "clients.count=11", "rounds=2", "evaluation.every=2", "participation.clients=9"]
+    expected = run_in_process(tmp_path / "here", *fused)
+    send = Pool._send
+    killed: list[str] = []
+
+    def send_and_kill(self: Pool, call: str, member: Any, arguments: tuple[Any, ...]) -> Any:
+        reference = send(self, call, member, arguments)
+        if call == "probe" and arguments[0].round == 1 and not killed:
+            os.kill(member.standing.pid, signal.SIGKILL)
+            killed.append(member.slot.name)
+        return reference
+
+    monkeypatch.setattr(Pool, "_send", send_and_kill)
+    assert run_on_ray(tmp_path / "ray", *fused, "runtime.actors=3") == expected
+    assert killed
+
+
 @pytest.mark.parametrize("stop_after", [1, 2, 4])
 @pytest.mark.parametrize("lose_records", [False, True])
 def test_a_resumed_run_arrives_at_the_same_bytes(tmp_path: Path, oracle: bytes, stop_after: int, lose_records: bool):

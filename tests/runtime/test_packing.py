@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.runs.config import load_config
+from zorba_ray.runtime import launch
 from zorba_ray.runtime.packing import Gpu, alike, cohort_slots, deal_work, gpu_share, pack_clients, turns, waves
 
 GIB = 2**30
@@ -102,3 +104,13 @@ def test_like_rows_are_found(rows: np.ndarray):
     first, which = alike(rows)
     assert (rows[first][which] == rows).all()
     assert len(first) == len({row.tobytes() for row in rows})
+
+
+@pytest.mark.parametrize(("fuse", "kind"), [("1", "per_client"), ("auto", "per_client"), ("4", "cohort")])
+def test_fused_clients_are_carried_by_cohorts_on_gpus_too(monkeypatch: pytest.MonkeyPatch, fuse: str, kind: str):
+    """Where one actor per client would have room, which `auto` then takes."""
+    monkeypatch.setattr(launch, "reserve", lambda gpus: [None] * len(gpus))
+    config = load_config(None, [f"clients.fuse={fuse}"])
+    placed = launch.place_on_gpus(config, [4 * GIB] * 4, [Gpu("a", 24 * GIB)])
+    assert placed.kind == kind
+    assert len(placed.slots) == (1 if kind == "cohort" else 4)

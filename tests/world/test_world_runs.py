@@ -247,3 +247,18 @@ def test_first_order_clients_drop_out_and_come_late_too(tmp_path: Path):
     run(tmp_path / "part", trained, stop_after=2)
     run(tmp_path / "part", trained, resume=True)
     assert (tmp_path / "part" / LEDGER).read_bytes() == (tmp_path / "whole" / LEDGER).read_bytes()
+
+
+def test_with_two_buffers_clients_wait_for_less_of_what_crosses_the_bus(tmp_path: Path):
+    """Scalars and bytes stay; a client-round takes as long as the longer of computing and copying, at the least."""
+    keys = ["clients.budgets.explicit=[1 GiB,1 GiB,1 GiB,1 GiB,1 GiB,1 GiB]", "model.active=offload", "rounds=2",
+            "fleet.devices=[{forward: 1e9, bus: 1e8}]"]  # fmt: skip
+    for streaming in ("single", "double"):
+        run(tmp_path / streaming, [*keys, f"model.streaming={streaming}"])
+    one, two = (rows(tmp_path / streaming, "client") for streaming in ("single", "double"))
+    for single, double in zip(one, two, strict=True):
+        compute, copy = double["flops"] / 1e9, 8 * double["bytes_bus"] / 1e8
+        assert single["virtual_seconds"] == pytest.approx(compute + copy)
+        assert max(compute, copy) < double["virtual_seconds"] < 0.9 * single["virtual_seconds"]
+        same = ("client", "loss", "flops", "bytes_bus", "scalars")
+        assert [single[name] for name in same] == [double[name] for name in same]

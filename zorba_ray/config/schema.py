@@ -58,6 +58,11 @@ class BudgetsConfig:
 class ClientsConfig:
     count: int = key(20, "number of clients")
     batch: int = key(8, "examples in one client's mini-batch")
+    fuse: str = key(
+        "1", "how many clients that have the same blocks active and share directions have their mini-batches evaluated "
+        "in one product, padded to a common length, where an actor carries many clients: a number, or auto: chosen for "
+        "the hardware and kept. Equal to rounding between numbers, to the bit for one",
+    )
     partition: str = key(
         "dirichlet", "how the training data is dealt out: labels unevenly, alike, by a column, sizes unevenly, some "
         "labels each, pieces of the data sorted by label",
@@ -70,6 +75,11 @@ class ClientsConfig:
     pieces: int = key(2, "labels that a client has (classes), or pieces of the sorted data (sorted)")
     partition_column: str = key("", "column of the data that names the client, for partition=natural")
     budgets: BudgetsConfig = section(BudgetsConfig, "VRAM budgets of the clients")
+
+    @property
+    def fused(self) -> int:
+        """That number; 1 as long as auto is not settled."""
+        return 1 if self.fuse == "auto" else int(self.fuse)
 
 
 @dataclass
@@ -167,6 +177,11 @@ class ModelConfig:
         "(not with gradients: then as resident), or on the GPU in few bits (which changes the loss a little); with "
         "adapters, likewise all weights under them: nf4 is QLoRA",
         ("resident", "offload", "int8", "nf4"),
+    )
+    streaming: str = key(
+        "single", "buffers through which versions of blocks are shown: one, or two, and while one block is computed "
+        "with, the next is brought to the other and perturbed there, on a CUDA stream of its own",
+        ("single", "double"),
     )
     lora: LoraConfig = section(LoraConfig, "adapters, for trainable=lora")
 

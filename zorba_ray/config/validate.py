@@ -110,6 +110,11 @@ def check_clients(config: Config) -> None:
     clients = config.clients
     require(1 <= clients.count <= MOST_CLIENTS, "clients.count", clients.count, f"from 1 to {MOST_CLIENTS}")
     require(1 <= clients.batch <= MOST_BATCH, "clients.batch", clients.batch, f"from 1 to {MOST_BATCH}")
+    fuse = clients.fuse
+    require(fuse == "auto" or (fuse.isascii() and fuse.isdigit() and 1 <= int(fuse) <= MOST_CLIENTS), "clients.fuse",
+            fuse, f"auto, or a number from 1 to {MOST_CLIENTS}")
+    require(clients.fused == 1 or config.placement != "per_client", "clients.fuse", fuse,
+            "1 with placement=per_client: an actor of one client has no other's mini-batch beside it")
     at_least(1, clients__pieces=clients.pieces)
     positive(clients__alpha=clients.alpha)
     if clients.partition == "natural" and config.task.name == "files":

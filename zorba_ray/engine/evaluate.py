@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from zorba_ray.engine import trie
 from zorba_ray.engine.version import Path
-from zorba_ray.engine.walk import Observer, walk
+from zorba_ray.engine.walk import Answer, Observer, walk
 from zorba_ray.model import BlockModel
 from zorba_ray.model.batch import Batch
 from zorba_ray.noise import Kind
@@ -19,7 +19,7 @@ from zorba_ray.noise import Kind
 
 @dataclass(frozen=True)
 class Work:
-    """One client's batch and the paths on which its loss is wanted."""
+    """One client's batch, or that of several joined, and the paths on which its loss is wanted."""
 
     batch: Batch
     paths: tuple[Path, ...]
@@ -27,7 +27,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a work's paths gave."""
+    """What a work's paths gave one of its clients."""
 
     losses: NDArray[np.float64]  # [paths], mean over the targets
     right: NDArray[np.bool_]  # [paths, targets], whether each target was guessed right
@@ -47,7 +47,8 @@ class Outcome:
 def evaluate(
     model: BlockModel, works: Sequence[Work], kind: Kind, hidden_memory: int, observer: Observer | None = None
 ) -> list[Outcome]:
-    """Losses of all works, in one walk of the trie within `hidden_memory` bytes of hidden states.
+    """Losses of all works, in one walk of the trie within `hidden_memory` bytes of hidden states; of a joined batch, an
+    outcome for each that it joins.
 
     The result of a work does not depend on the others, nor on the memory: to the bit.
     """
@@ -61,7 +62,11 @@ def evaluate(
         made = [[0] * len(model.stages) for _ in works]
         visits = _counted(trie.schedule(forest, hidden_memory), made)
         answers = walk(model, [work.batch for work in works], forest, visits, kind, observer)
-    return [_outcome(work, answer, times) for work, answer, times in zip(works, answers, made, strict=True)]
+    return [
+        _outcome([answer[path][part] for path in range(len(work.paths))], times)
+        for work, answer, times in zip(works, answers, made, strict=True)
+        for part in range(max(1, len(work.batch.members)))
+    ]
 
 
 def _counted(visits: Iterable[trie.Visit], made: list[list[int]]) -> Iterator[trie.Visit]:
@@ -71,7 +76,7 @@ def _counted(visits: Iterable[trie.Visit], made: list[list[int]]) -> Iterator[tr
         yield visit
 
 
-def _outcome(work: Work, answers: dict[int, tuple[torch.Tensor, torch.Tensor]], visits: Sequence[int]) -> Outcome:
-    losses = torch.stack([answers[i][0] for i in range(len(work.paths))])
-    right = torch.stack([answers[i][1] for i in range(len(work.paths))])
+def _outcome(answers: Sequence[Answer], visits: Sequence[int]) -> Outcome:
+    losses = torch.stack([loss for loss, _ in answers])
+    right = torch.stack([right for _, right in answers])
     return Outcome(losses.double().cpu().numpy(), right.cpu().numpy(), tuple(visits))

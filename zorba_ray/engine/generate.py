@@ -6,6 +6,7 @@ A token costs a forward of all prompts that still go on: nothing is kept between
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -39,9 +40,11 @@ def next_tokens(model: BlockModel, batch: Batch, kind: Kind) -> list[int]:
     batch, showing = batch.to(model.device), Showing(model, kind)
     with torch.no_grad():
         try:
-            for number, stage in enumerate(model.stages[:-1]):
+            for number, (stage, coming) in enumerate(pairwise(model.stages)):
                 if stage.block is not None:
                     showing.show(stage.block, CLEAN)
+                if coming.block is not None:
+                    showing.ahead(coming.block, CLEAN)
                 if number == 0:
                     hidden, context = model.stem(batch)
                 else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -12,11 +11,12 @@ from zorba_ray.engine.version import CLEAN, Frozen, Path
 
 @dataclass(frozen=True)
 class Itinerary:
-    """`visits`: stage, and hidden states alive before, in order. `shows`: how often each block (its column) has to be
-    shown anew in each of its kinds of version."""
+    """`visits`: stage, and hidden states alive before, in order. `shows`: the blocks (their columns) that have to be
+    shown anew, each in a kind of version, in order; `before`: how many of them each visit comes after."""
 
     visits: tuple[tuple[int, int], ...]
-    shows: Counter[tuple[int, str]]
+    shows: tuple[tuple[int, str], ...]
+    before: tuple[int, ...]
 
 
 def live_states(paths: Sequence[Path], columns: Sequence[int | None]) -> int:
@@ -28,7 +28,7 @@ def live_states(paths: Sequence[Path], columns: Sequence[int | None]) -> int:
 def itinerary(paths: Sequence[Path], columns: Sequence[int | None], states: int) -> Itinerary:
     """The walk along the paths that holds at most so many hidden states."""
     forest = trie.build([paths], columns, [1], states)
-    visits, shows = [], Counter[tuple[int, str]]()
+    visits, shows, before = [], list[tuple[int, str]](), []
     alive, shown = 0, None
     for visit in trie.schedule(forest, states):
         node, column = visit.node, columns[visit.node.stage]
@@ -36,10 +36,11 @@ def itinerary(paths: Sequence[Path], columns: Sequence[int | None], states: int)
             version: Hashable = forest.versions[node.stage][node.version]
             if shown != (column, version):
                 shown = (column, version)
-                shows[column, kind_of_version(version)] += 1
+                shows.append((column, kind_of_version(version)))
         visits.append((node.stage, alive))
+        before.append(len(shows))
         alive += node.bytes - (visit.last and node.stage > 0)
-    return Itinerary(tuple(visits), shows)
+    return Itinerary(tuple(visits), tuple(shows), tuple(before))
 
 
 def kind_of_version(version: Hashable) -> str:

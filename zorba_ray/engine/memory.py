@@ -35,6 +35,7 @@ class VramModel:
     transit: Floats  # [L] the buffer through which a frozen block is shown, 0 when it is shown where it lies
     awake: float = 0.0  # more than a forward: live hidden states and losses of the probes
     parts: dict[str, float] = field(default_factory=dict)  # of fixed + awake, by name, for tables
+    buffers: int = 1  # that scratch and transit count
 
     def __post_init__(self) -> None:
         shapes = {part.shape for part in (self.active, self.frozen, self.scratch, self.transit)}
@@ -148,5 +149,5 @@ class ModelShape:
 def textbook(vram: VramModel) -> VramModel:
     """The in-place estimator of a model that is trained whole: all blocks lie on the device in the precision of
     evaluation and are perturbed there, so activation saves nothing."""
-    nothing = np.zeros_like(vram.scratch)
-    return replace(vram, active=vram.scratch, frozen=vram.scratch, scratch=nothing, transit=nothing, awake=0.0)
+    weights, nothing = vram.scratch / vram.buffers, np.zeros_like(vram.scratch)
+    return replace(vram, active=weights, frozen=weights, scratch=nothing, transit=nothing, awake=0.0)

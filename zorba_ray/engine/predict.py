@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zorba_ray.config.schema import ModelConfig
 from zorba_ray.engine.backward import gradients
 from zorba_ray.engine.cost import blank_batch, kind_of
 from zorba_ray.engine.itinerary import itinerary, live_states
@@ -26,8 +27,8 @@ from zorba_ray.engine.trace import Trace, resident
 from zorba_ray.engine.twin import META, few_of, twin_of
 from zorba_ray.engine.version import CLEAN, FROZEN, Path, Version
 from zorba_ray.model.batch import Batch
-from zorba_ray.model.blocks import Block
-from zorba_ray.model.model import BlockModel, leaves_host_copy, streams_matrices
+from zorba_ray.model.blocks import SLICE, Block
+from zorba_ray.model.model import BlockModel, leaves_host_copy, staged, streams_matrices
 from zorba_ray.noise import Direction
 
 MOVED: Version = ((Direction(0, 0, 0), 1.0),)
@@ -60,7 +61,7 @@ def vram_model(
     most = stages.state * max(alive for _, alive in walks[0].visits)
 
     def buffer(block: Block, kind: str) -> float:
-        size = scratch_bytes(block, model.precision)
+        size = model.buffers * scratch_bytes(block, model.precision) + staging_bytes(block, config)
         return float(size + max(0, most + stages.shown.get((block.index, kind), 0) - full))
 
     vectors = np.array([rounded(4 * block.size) for block in model.blocks], dtype=np.float64)
@@ -79,6 +80,7 @@ def vram_model(
         ]),
         awake=float(full - clean),
         parts=parts_of(context, stages, states, full),
+        buffers=model.buffers,
     )  # fmt: skip
 
 
@@ -129,6 +131,10 @@ def scratch_bytes(block: Block, precision: torch.dtype) -> int:
     if precision == torch.float32:
         return rounded(4 * block.size)
     return rounded(precision.itemsize * block.matrix_size) + rounded(4 * (block.size - block.matrix_size))
+
+
+def staging_bytes(block: Block, config: ModelConfig) -> int:
+    return rounded(4 * min(SLICE, block.matrix_size)) if staged(config) else 0
 
 
 def few_bytes(block: Block) -> int:

@@ -40,9 +40,10 @@ def twin_of(model: BlockModel) -> BlockModel:
         known[id(block.base)] = []
         known[id(block.few)] = None
     known[id(model.head.words)] = empty(model.head.words)
-    known[id(model.scratch)] = None
+    known[id(model.staging)] = None
+    known |= {id(scratch): None for scratch in model.scratch}
     twin = copy.deepcopy(model, known)
-    twin.device = META
+    twin.device, twin.scratch = META, ()
     for block, original in zip(twin.blocks, model.blocks, strict=True):
         cut, block.base = block.matrix_size, original.base
         block.base, block.offloaded = block.views(block.vector[:cut], block.vector[cut:]), False

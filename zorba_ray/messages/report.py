@@ -32,6 +32,7 @@ class Report:
     status: str = "ok"
     upload: int = 0  # bytes of its message
     bus: int = 0  # bytes between host memory and device, in its walks
+    hidden: int = 0  # of these, what crosses while its device computes
     measured_bytes: int = 0  # of VRAM, by a client alone under its own cap on a GPU, as reserved; 0: not measured
     allocated_bytes: int = 0  # likewise, as allocated
 

@@ -18,7 +18,7 @@ NUMBER_OF = {name: number for number, name in enumerate(STATUSES)}
 KINDS: dict[str, type] = {  # of the numbers that every report has
     "client": np.int64, "loss": np.float64, "examples": np.int64, "block_evaluations": np.int64, "flops": np.float64,
     "seconds": np.float64, "backward_flops": np.float64, "upload": np.int64, "bus": np.int64,
-    "measured_bytes": np.int64, "allocated_bytes": np.int64,
+    "measured_bytes": np.int64, "allocated_bytes": np.int64, "hidden": np.int64,
 }  # fmt: skip
 Vectors = tuple[NDArray[np.float32] | None, ...] | None
 
@@ -43,6 +43,7 @@ class Reports(Sequence[Report]):
     bus: NDArray[np.int64]
     measured_bytes: NDArray[np.int64]
     allocated_bytes: NDArray[np.int64]
+    hidden: NDArray[np.int64]
     vectors: tuple[Vectors, ...] = ()
     layouts: tuple[tuple[VectorLayout, ...], ...] = ()
 

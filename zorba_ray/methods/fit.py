@@ -29,9 +29,25 @@ def ignored(config: Config) -> list[str]:
     ]
     if config.model.active == "offload" and isinstance(method, FirstOrder):
         lines.append("model.active has no effect: with gradients all weights are on the device")
+    if config.model.streaming == "double" and isinstance(method, FirstOrder):
+        lines.append("model.streaming has no effect: with gradients all weights are on the device")
+    if config.clients.fused > 1 and not can_fuse(config):
+        lines.append("clients.fuse has no effect: clients share no directions, or move by themselves on the way")
     if config.zo.local_steps > 1 and isinstance(method, FirstOrder):
         lines.append(f"zo.local_steps has no effect: with gradients {config.method}.steps counts")
     return lines + method.check(config)
+
+
+def can_fuse(config: Config) -> bool:
+    """Whether clients evaluate the same versions: they share directions, and none moves by itself on the way."""
+    method = method_of(config)
+    comparable = isinstance(method, ZeroOrder) and method.comparable
+    return comparable and config.zo.shared and config.zo.local_steps == 1
+
+
+def fused(config: Config) -> int:
+    """How many clients share a product."""
+    return config.clients.fused if can_fuse(config) else 1
 
 
 def check_scalars(config: Config, method: ZeroOrder) -> None:

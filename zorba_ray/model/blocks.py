@@ -13,6 +13,8 @@ from zorba_ray.model.linear import Linear
 from zorba_ray.model.packing import packed
 from zorba_ray.model.quantise import Bits, Quantised, quantise
 
+SLICE = 1 << 20  # float32 numbers of an offloaded block that are on the device at once on their way to few bits
+
 
 @dataclass
 class Block:

@@ -15,7 +15,7 @@ from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import ModelConfig
 from zorba_ray.model.adapters import is_adapter
 from zorba_ray.model.batch import Batch
-from zorba_ray.model.blocks import Block, Scratch, make_block, make_scratch, move_block, parts_of
+from zorba_ray.model.blocks import SLICE, Block, Scratch, make_block, make_scratch, move_block, parts_of
 from zorba_ray.model.forward import Context, run_layer, run_stem
 from zorba_ray.model.head import Head, Prototype
 from zorba_ray.model.hollow import at_hand, storage_of
@@ -51,7 +51,8 @@ class BlockModel:
     device: torch.device
     hidden_size: int
     mask_bytes: int  # of a context, per example and squared token
-    scratch: Scratch | None = None
+    scratch: tuple[Scratch, ...] = ()  # as many as there are buffers, all of a size
+    staging: Tensor | None = None  # float32 numbers on their way to few bits, where there are two buffers
     flops: NDArray[np.float64] | None = None  # [3, stages]: per example, of tokens², tokens and 1; once counted
     backward: dict[bytes, NDArray[np.float64]] = field(default_factory=dict)  # likewise [3, 1], by row of a[n, l]
 
@@ -59,6 +60,11 @@ class BlockModel:
     def columns(self) -> list[int | None]:
         """Column of each stage; a tied stem and head share one."""
         return [None if stage.block is None else stage.block.index for stage in self.stages]
+
+    @property
+    def buffers(self) -> int:
+        """Through how many buffers versions of blocks are shown."""
+        return 2 if self.spec.config.streaming == "double" else 1
 
     def stem(self, batch: Batch) -> tuple[Tensor, Context]:
         return run_stem(self.module, self.parts, batch.ids, batch.mask)
@@ -83,23 +89,28 @@ class BlockModel:
         away = [config.active == "offload" if on else leaves_host_copy(config) for on in active]
         for block, offloaded in sorted(zip(self.blocks, away, strict=True), key=lambda pair: not pair[1]):
             move_block(block, self.device, offloaded)
-        self.scratch = None
+        self.scratch, self.staging = (), None
 
     def stream(self) -> None:
         """Leave matrices of the layers that nobody trains in host memory, from where each comes for its product."""
         trained = {id(parameter) for block in self.blocks for parameter in block.parameters}
         host_matrices(self.parts.layers, matrices_of(self.module) - trained, self.device)
 
-    def get_scratch(self, block: Block) -> Scratch:
-        """The scratch, with room for a block."""
-        scratch = self.scratch
-        if scratch is None or not scratch.holds(block):
-            shared = self.precision == torch.float32
-            before = (0, 0) if scratch is None else (scratch.matrices.numel(), scratch.others.numel())
-            first, second = (max(pair) for pair in zip(parts_of(block, shared), before, strict=True))
-            self.scratch = scratch = None  # its memory first
-            self.scratch = scratch = make_scratch((first, second), self.precision, self.device)
-        return scratch
+    def has_scratch(self, block: Block) -> bool:
+        """Whether the buffers have room for a block."""
+        return bool(self.scratch) and self.scratch[0].holds(block)
+
+    def get_scratch(self, block: Block, buffer: int = 0) -> Scratch:
+        """One of the buffers, with room for a block."""
+        if not self.has_scratch(block):
+            sizes = parts_of(block, self.precision == torch.float32)
+            if self.scratch:
+                sizes = max(sizes[0], self.scratch[0].matrices.numel()), max(sizes[1], self.scratch[0].others.numel())
+            self.scratch, self.staging = (), None  # their memory first
+            self.scratch = tuple(make_scratch(sizes, self.precision, self.device) for _ in range(self.buffers))
+            if staged(self.spec.config):
+                self.staging = torch.empty(min(SLICE, sizes[0]), dtype=torch.float32, device=self.device)
+        return self.scratch[buffer]
 
 
 def assemble(
@@ -157,6 +168,13 @@ def leaves_host_copy(config: ModelConfig) -> bool:
     """Whether a block that a client does not tune lies in host memory: to be streamed in, or because the device has
     few bits of it."""
     return config.frozen == "offload" or (few_bits(config.frozen) is not None and config.trainable == "full")
+
+
+def staged(config: ModelConfig) -> bool:
+    """Whether numbers of a whole block come from host memory through a staging buffer of their own: with two buffers
+    nothing is made on the way, and the CPU rounds nothing, for both would hold the computation up."""
+    streams = "offload" in (config.frozen, config.active)
+    return config.streaming == "double" and config.precision != "float32" and streams
 
 
 def streams_matrices(config: ModelConfig) -> bool:

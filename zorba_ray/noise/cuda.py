@@ -123,9 +123,12 @@ def combine_cuda(
     groups = TILE // group_values
     options: dict[str, Any] = {"num_warps": WARPS, "enable_fp_fusion": False}
     grid = ((last_group - first_group) // groups + 1,)
+    named = torch.from_numpy(rows)
+    if base.is_cuda:
+        named = named.pin_memory().to(base.device, non_blocking=True)  # else the CPU would wait for the stream
     with torch.cuda.device_of(base):  # type: ignore[no-untyped-call]
         _combine[grid](
-            out, base, torch.from_numpy(rows).to(base.device), _levels(base.device),
+            out, base, named, _levels(base.device),
             len(names), first_group, offset, count,
             GAUSSIAN=kind == "gaussian", PIECES=32 // layout.PIECE_BITS[kind], GROUPS=groups, **options,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zorba_ray.config.schema import Config
 from zorba_ray.config.units import parse_bytes
 from zorba_ray.engine import CLEAN, FROZEN, Path, Version
-from zorba_ray.engine.bus import bus_bytes
+from zorba_ray.engine.bus import bus_bytes, hidden_bytes
 from zorba_ray.engine.cost import stage_flops
 from zorba_ray.engine.evaluate import Outcome, Work, evaluate
 from zorba_ray.engine.itinerary import itinerary, live_states
@@ -26,11 +26,15 @@ from zorba_ray.ledger import replay
 from zorba_ray.ledger.wire import dense_bytes
 from zorba_ray.messages import MEAN, Header, Report, RoundPlan, Step, Tally, add_tallies
 from zorba_ray.methods import FirstOrder, ZeroOrder, carried_out, method_of
+from zorba_ray.methods.fit import fused
 from zorba_ray.model import BlockModel
-from zorba_ray.model.batch import Batch
+from zorba_ray.model.batch import Batch, joined
+from zorba_ray.rounds.groups import bucket_of, groups_of
 from zorba_ray.tasks import Task
 from zorba_ray.tasks.answers import score
 from zorba_ray.tasks.batches import epoch_batches, make_batch, sample_batch
+from zorba_ray.world.budgets import client_budgets
+from zorba_ray.world.clock import fleet_of
 
 
 class Host:
@@ -51,10 +55,12 @@ class Host:
         self.task = task
         self.shards = shards
         self.rounds = 0  # steps applied so far
-        self._bus: dict[tuple[bytes, int, tuple[int, ...]], int] = {}  # bytes, by row, live states and paths
+        self._bus: dict[Hashable, tuple[int, int]] = {}  # bytes, by row, live states, paths and speeds
         self._flops: dict[tuple[int, ...], list[float]] = {}  # of each stage, by shape of the mini-batch
         self._in_few_bits = np.array([block.bits is not None for block in model.blocks])
         self._hidden_memory = parse_bytes(config.runtime.hidden_memory)
+        fleet = fleet_of(config, client_budgets(config.clients, config.seed)) if model.buffers > 1 else None
+        self._pace = None if fleet is None else fleet.pace
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Move the weights by the steps not yet applied; steps already applied are passed over."""
@@ -114,33 +120,60 @@ class Host:
     def _probed(
         self, method: ZeroOrder, plan: RoundPlan, clients: Sequence[int], active: NDArray[np.bool_], alone: bool
     ) -> list[Report]:
-        """Reports of one local step, of all clients in one walk."""
+        """Reports of one local step, of all clients in one walk; those who share products have one work."""
         started = time.perf_counter()
-        works = [
-            Work(self._batch(plan, n, plan.batch), as_kept(method.probes(plan, n, row), row, self._in_few_bits))
+        batches = [self._batch(plan, n, plan.batch) for n in clients]
+        paths = [
+            as_kept(method.probes(plan, n, row), row, self._in_few_bits)
             for n, row in zip(clients, active, strict=True)
         ]
+        works = {
+            together: Work(self._joined([batches[i] for i in together]), paths[together[0]])
+            for together in self._together(batches, paths, active)
+        }
         states = live_states(method.probes(plan, clients[0], np.ones_like(active[0])), self.model.columns)
         memory = self._hidden_memory
         if alone:
-            memory = min(memory, states * self.model.state_bytes(works[0].batch))
-        outcomes = evaluate(self.model, works, self.header.noise, memory)
+            memory = min(memory, states * self.model.state_bytes(batches[0]))
+        outcomes = evaluate(self.model, list(works.values()), self.header.noise, memory)
         seconds = time.perf_counter() - started
-        edges = [outcome.visits for outcome in outcomes]
-        flops = [self._cost(work, count) for work, count in zip(works, edges, strict=True)]
-        return [
-            Report(
-                client=n,
-                scalars=method.scalars(plan, outcome.losses),
-                loss=float(outcome.losses.mean()),
-                examples=len(self.shards[n]),
-                block_evaluations=sum(count[1:-1]),
-                flops=cost,
-                seconds=seconds * cost / sum(flops),
-                bus=self._moved(work, row, states),
+        by_place = dict(zip((i for together in works for i in together), outcomes, strict=True))
+        own = [Work(batch, each) for batch, each in zip(batches, paths, strict=True)]
+        flops = [self._cost(work, by_place[i].visits) for i, work in enumerate(own)]
+        reports = []
+        for i, (n, work, row) in enumerate(zip(clients, own, active, strict=True)):
+            outcome, (bus, hidden) = by_place[i], self._moved(n, work, row, states)
+            reports.append(
+                Report(
+                    client=n,
+                    scalars=method.scalars(plan, outcome.losses),
+                    loss=float(outcome.losses.mean()),
+                    examples=len(self.shards[n]),
+                    block_evaluations=sum(outcome.visits[1:-1]),
+                    flops=flops[i],
+                    seconds=seconds * flops[i] / sum(flops),
+                    bus=bus,
+                    hidden=hidden,
+                )
             )
-            for n, work, row, outcome, count, cost in zip(clients, works, active, outcomes, edges, flops, strict=True)
-        ]
+        return reports
+
+    def _together(
+        self, batches: Sequence[Batch], paths: Sequence[tuple[Path, ...]], active: NDArray[np.bool_]
+    ) -> list[tuple[int, ...]]:
+        """Positions of the clients whose mini-batches share products: of a group, those with the same paths and with
+        texts of about the same length. FLOPs and bytes are those of each by itself, without what it is padded with."""
+        found = []
+        for group in groups_of(active, fused(self.config)):
+            alike: dict[Hashable, list[int]] = {}
+            for i in group.tolist():
+                bucket = bucket_of(batches[i].ids.shape[1]) if len(group) > 1 else 0
+                alike.setdefault((bucket, paths[i] if len(group) > 1 else ()), []).append(i)
+            found += [tuple(each) for each in alike.values()]
+        return sorted(found)
+
+    def _joined(self, batches: Sequence[Batch]) -> Batch:
+        return joined(batches, self.task.pad_id) if len(batches) > 1 else batches[0]
 
     def _walked(
         self, method: ZeroOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_], alone: bool
@@ -170,6 +203,7 @@ class Host:
             flops=sum(report.flops for report in reports),
             seconds=sum(report.seconds for report in reports),
             bus=sum(report.bus for report in reports),
+            hidden=sum(report.hidden for report in reports),
         )
 
     def _trained(self, method: FirstOrder, plan: RoundPlan, client: int, row: NDArray[np.bool_]) -> Report:
@@ -213,18 +247,26 @@ class Host:
 
     def _cost(self, work: Work, edges: Sequence[int]) -> float:
         """FLOPs of the visits that the walk made for a work."""
+        return sum(count * flops for count, flops in zip(edges, self._stages(work), strict=True))
+
+    def _stages(self, work: Work) -> list[float]:
+        """FLOPs of each stage, once."""
         shape = tuple(work.batch.ids.shape)
         if shape not in self._flops:
             self._flops[shape] = stage_flops(self.model, *shape)
-        return sum(count * flops for count, flops in zip(edges, self._flops[shape], strict=True))
+        return self._flops[shape]
 
-    def _moved(self, work: Work, row: NDArray[np.bool_], states: int) -> int:
-        """Bytes over the bus for a work; it depends on its blocks and on which of its versions are equal."""
+    def _moved(self, client: int, work: Work, row: NDArray[np.bool_], states: int) -> tuple[int, int]:
+        """Bytes over the bus for a work, and how many of them computing hides; they depend on its blocks, on which of
+        its versions are equal, and on what its client's device computes meanwhile."""
         numbers: dict[Version, int] = {}
         alike = tuple(numbers.setdefault(version, len(numbers)) for path in work.paths for version in path)
-        key = row.tobytes(), states, alike
+        pace = None if self._pace is None else float(self._pace[client])
+        key = row.tobytes(), states, alike, pace, pace and tuple(work.batch.ids.shape)
         if key not in self._bus:
-            self._bus[key] = bus_bytes(self.model, itinerary(work.paths, self.model.columns, states), row)
+            walk = itinerary(work.paths, self.model.columns, states)
+            hidden = 0 if pace is None else hidden_bytes(self.model, walk, row, self._stages(work), pace)
+            self._bus[key] = bus_bytes(self.model, walk, row), hidden
         return self._bus[key]
 
     def evaluate(self, batches: Sequence[NDArray[np.int64]]) -> Tally:

@@ -17,7 +17,9 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger import Entry, entry_text, read_ledger
 from zorba_ray.messages import Report, Reports
 from zorba_ray.methods import has_gradients
+from zorba_ray.methods.fit import fused
 from zorba_ray.records.schema import ClientRecord
+from zorba_ray.rounds.groups import groups_of
 from zorba_ray.runs.bound import refuse_another_run
 from zorba_ray.runs.folder import LEDGER, stored_config
 from zorba_ray.runs.replay import refuse_another_base
@@ -72,7 +74,7 @@ def audit(folder: Path, client: int, round: int) -> Audit:
     host = build_host(base, device)
     host.apply([entry.step for entry in ledger.entries[:round]])
     who = found.event.judged.counted.client.tolist() if has_gradients(config) else []
-    asked = sorted({client, *who})
+    asked = sorted({client, *who, *beside(config, found, client)})
     reports = {
         report.client: as_received(config, round, report)
         for report in host.probe(found.event.plan, asked, found.active[asked])
@@ -87,6 +89,13 @@ def audit(folder: Path, client: int, round: int) -> Audit:
             differs.append("the step of the round is another than the ledger's")
     here = environment(threads, device)
     return Audit(client, round, tuple(compared), tuple(differs), tuple(unlike(recorded, here)))
+
+
+def beside(config: Config, found: Retraced, client: int) -> list[int]:
+    """The clients with whom a client shared products in a round."""
+    members = np.array(found.event.plan.participants, dtype=np.int64)
+    groups = groups_of(found.active[members], fused(config))
+    return next((members[group].tolist() for group in groups if client in members[group]), [])
 
 
 def recorded_of(found: Retraced, client: int, config: Config) -> ClientRecord:

@@ -27,6 +27,7 @@ from zorba_ray.rounds.vram import vram_of
 from zorba_ray.runs.collapse import best_guess
 from zorba_ray.runs.dealt import dealt_to
 from zorba_ray.runs.exposure import exposure_of
+from zorba_ray.runs.fuse import with_fuse
 from zorba_ray.runs.precision import AUTO, at_first, chosen, precision_notes, with_precision
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
 from zorba_ray.tasks import Task, evaluation_draw, load_task, partition
@@ -59,7 +60,7 @@ def load_base_model(config: Config, task: Task, hollow: bool = False) -> BlockMo
 class Problem:
     """What a run is about, and the allocation problem that it poses."""
 
-    config: Config  # its precision settled
+    config: Config  # its precision, and how many clients are fused, settled
     task: Task
     model: BlockModel
     shards: list[NDArray[np.int64]]
@@ -80,11 +81,12 @@ def load_problem(config: Config, asked: bool = False) -> Problem:
     samples = np.array([len(shard) for shard in shards], dtype=np.float64)
     weights = samples if config.step.weights == "samples" else np.ones_like(samples)
     budgets = client_budgets(config.clients, config.seed)
+    config, why = with_fuse(config, model, task.max_tokens)
     shape = model_shape(model, config.clients.batch, task.max_tokens)
     instance = instance_from(config, shape, vram_of(config, model, task.max_tokens), budgets, weights)
     if config.allocation.coverage < 0 and not config.allocation.coverage_per_block:
         instance = afforded(instance)
-    notes = [*model_notes(config, task), *label_notes(config, task), *told]
+    notes = [*model_notes(config, task), *label_notes(config, task), *told, *why]
     return Problem(config, task, model, shards, budgets, weights, instance, notes)
 
 
@@ -153,6 +155,7 @@ def read(config: Config) -> tuple[Base, Outline]:
         guess=best_guess(task),
         notes=[*problem.notes, *frozen_notes(base, model)],
         precision=config.model.precision,
+        fuse=config.clients.fused,
     )
 
 

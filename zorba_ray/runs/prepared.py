@@ -37,6 +37,7 @@ class Outline:
     guess: tuple[float, float] | None  # accuracy and loss of the best single answer to all test examples
     notes: list[str]  # what the user should know before the first round
     precision: str  # that model.precision came to
+    fuse: int  # that clients.fuse came to
 
     @property
     def samples(self) -> NDArray[np.float64]:
@@ -67,8 +68,12 @@ class Prepared:
 
 
 def settled(config: Config, outline: Outline) -> Config:
-    """The config of a run whose model was read: it says the precision that `auto` came to."""
-    return replace(config, model=replace(config.model, precision=outline.precision))
+    """The config of a run whose model was read: it says what `auto` came to, of the precision and of fused clients."""
+    return replace(
+        config,
+        model=replace(config.model, precision=outline.precision),
+        clients=replace(config.clients, fuse=str(outline.fuse)),
+    )
 
 
 def allocated(config: Config, base: Any, outline: Outline, resume: Path | None) -> Prepared:

@@ -65,13 +65,15 @@ def can_resume(folder: Path) -> bool:
 def check_same(config: Config, folder: Path, trusted: bool = False) -> Config:
     """A config given for a run that was begun must be that run's, but for what --resume may change; and nobody else
     goes on with it now. `trusted`: other code than its own, which the folder's config names, may run to see what that
-    says. The config to go on with: its precision is what `auto` came to."""
+    says. The config to go on with: its precision and fused clients are what `auto` came to."""
     refuse_method_file(folder, trusted)
     stored = stored_config(folder)
     if config.model.precision == "auto":
         config = dataclasses.replace(
             config, model=dataclasses.replace(config.model, precision=stored.model.precision)
         )
+    if config.clients.fuse == "auto":
+        config = dataclasses.replace(config, clients=dataclasses.replace(config.clients, fuse=stored.clients.fuse))
     before, now = dict(flat(stored)), dict(flat(config))
     for name in (*before, *now):
         if name.partition(".")[0] not in FREE and before.get(name) != now.get(name):

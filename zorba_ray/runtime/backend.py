@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zorba_ray.messages import Reports, RoundPlan, Step, Tally, add_tallies, nothing_from, slices
+from zorba_ray.rounds.groups import groups_of
 from zorba_ray.runtime.packing import alike, deal_work
 from zorba_ray.runtime.pool import Member, Pool
 from zorba_ray.runtime.waiting import Halted
@@ -16,14 +17,17 @@ from zorba_ray.runtime.waiting import Halted
 
 class RayBackend:
     """An actor is told of its own participants only. `cost` says how much the probes of a row of a[n, l] take, to deal
-    the work evenly; `drop`: clients whose actor failed are missing from the round, instead of computed again."""
+    the work evenly; `drop`: clients whose actor failed are missing from the round, instead of computed again; `fuse`
+    clients of a row are dealt together, because they share products."""
 
     def __init__(
-        self, pool: Pool, cost: Callable[[bytes], int], test_examples: int, evaluation_batch: int, drop: bool = False
+        self, pool: Pool, cost: Callable[[bytes], int], test_examples: int, evaluation_batch: int, drop: bool = False,
+        fuse: int = 1,
     ):
         self.pool = pool
         self._cost = cost
         self._drop = drop
+        self._fuse = fuse
         self._batches = list(slices(test_examples, evaluation_batch))
 
     def probe(self, plan: RoundPlan, active: NDArray[np.bool_]) -> Reports:
@@ -46,7 +50,11 @@ class RayBackend:
         rows = active[participants]
         first, which = alike(rows)
         costs = np.array([self._cost(row.tobytes()) for row in rows[first]], dtype=np.int64)
-        hands = deal_work(costs[which], len(self.pool.members))
+        groups = groups_of(rows, self._fuse) if self._fuse > 1 else None
+        each = costs[which] if groups is None else [int(costs[which[group]].sum()) for group in groups]
+        hands = deal_work(each, len(self.pool.members))
+        if groups is not None:
+            hands = [np.sort(np.concatenate([groups[i] for i in hand])) if len(hand) else hand for hand in hands]
         return [(m, participants[hand]) for m, hand in zip(self.pool.members, hands, strict=True) if len(hand)]
 
     def apply(self, step: Step) -> None:

@@ -7,7 +7,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -56,6 +56,8 @@ class OnRay:
         watch.news.enter("placing the clients")
         self.placement = place(config, [int(budget) for budget in budgets.bytes], watch)
         self.reason = self.placement.reason
+        if self.placement.kind == "per_client":  # nobody is beside a client, should it be left to us
+            config = replace(config, clients=replace(config.clients, fuse="1"))
         self.kind, self.threads, self.device = self.placement.kind, config.runtime.threads, self.placement.device
         self.pool = Pool.launch(self.placement.slots, self.placement.start, config, watch)
 
@@ -70,13 +72,15 @@ class OnRay:
         return self.pool.base, outline
 
     def ready(self, prepared: Prepared, steps: Sequence[Step], snapshots: Snapshots) -> RayBackend:
+        from zorba_ray.methods.fit import fused
         from zorba_ray.runtime.backend import RayBackend
 
         self.pool.snapshots = snapshots
         self.pool.ready(steps)
         drop = self.config.runtime.on_fault == "drop"
         batch = self.config.evaluation.batch
-        return RayBackend(self.pool, cache(prepared.cost), prepared.test_examples, batch, drop)
+        cost, fuse = cache(prepared.cost), fused(prepared.config)
+        return RayBackend(self.pool, cost, prepared.test_examples, batch, drop, fuse)
 
     def memory(self, prepared: Prepared, plan: Plan) -> list[ClassMemory]:
         work = [(self.pool.members[0], (prepared.outline.instance, plan))]

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def actor_bytes(outline: Outline, runtime: RuntimeConfig) -> int:
-    """Memory of an actor on a CPU: its libraries, the model with every block active, and the hidden states it may hold
-    at once."""
+    """Memory of an actor on a CPU: its libraries, the model with every block active, the hidden states it may hold at
+    once, and what else more clients' mini-batches take that share a product."""
     vram = outline.instance.vram
-    return ACTOR_MEMORY + int(vram.of(np.ones(vram.blocks, dtype=np.bool_))) + parse_bytes(runtime.hidden_memory)
+    beside = (outline.fuse - 1) * (vram.parts.get("workspace", 0.0) + vram.parts.get("batch", 0.0))
+    model = vram.of(np.ones(vram.blocks, dtype=np.bool_))
+    return ACTOR_MEMORY + int(model + beside) + parse_bytes(runtime.hidden_memory)
 
 
 def fit(pool: Pool, each: int) -> str:

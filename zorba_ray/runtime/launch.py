@@ -117,12 +117,12 @@ def place_on_gpus(config: Config, budgets: Sequence[int], gpus: Sequence[Gpu]) -
     kind, slots = "cohort", cohort_slots(0, gpus)
     reason = f"one cohort per GPU ({len(gpus)})"
     if config.placement != "cohort":
-        packed = pack_clients(budgets, gpus)
-        if config.placement == "per_client" or waves(packed) == 1:
+        packed, alone = pack_clients(budgets, gpus), config.clients.fused == 1
+        if config.placement == "per_client" or (waves(packed) == 1 and alone):
             kind, slots = "per_client", packed
             reason = f"one actor per client on {len(gpus)} GPUs{in_waves(packed)}{context_advice(config, gpus)}"
         else:
-            reason += ", because the clients' budgets do not fit side by side"
+            reason += ", because the clients' budgets do not fit side by side" if alone else ", for fused clients"
     strategies = reserve(gpus)
     contexts = [gpu.context for gpu in gpus]
     start = starter(0.0, config.runtime.threads, "cuda", strategies, contexts)

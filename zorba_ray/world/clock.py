@@ -27,12 +27,14 @@ class Fleet:
     bus: Floats
     latency: Floats
     jitter: float
+    pace: Floats  # FLOPs that a device computes while a byte crosses its bus
 
     def seconds(
         self, round: int, clients: NDArray[np.int64], down: Floats, flops: Floats, backward: Floats, up: Floats,
         bus: Floats,
     ) -> Floats:
-        """Virtual seconds of client-rounds [C]: latency + download + FLOPs/speed + bus + upload; sizes in bytes.
+        """Virtual seconds of client-rounds [C]: latency + download + FLOPs/speed + bus + upload; sizes in bytes,
+        `bus` those that no computing hides.
 
         The round's luck slows device and link by a factor exp(jitter·g) each, g standard normal.
         """
@@ -75,6 +77,7 @@ def fleet_of(config: Config, budgets: Budgets) -> Fleet | None:
         bus=each([device.bus or np.inf for device in devices]) / slower[:, 0],
         latency=each([device.latency for device in devices]),
         jitter=config.fleet.jitter,
+        pace=each([8 * device.forward / (device.bus or np.inf) for device in devices]),
     )
 
 

@@ -207,7 +207,7 @@ class World:
                 received.flops,
                 received.backward_flops,
                 received.upload.astype(np.float64),
-                received.bus.astype(np.float64),
+                (received.bus - received.hidden).astype(np.float64),
             )
         return arrivals
 
