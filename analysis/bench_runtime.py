@@ -88,7 +88,8 @@ def made_up_driver() -> type:
             none, per = np.zeros(len(clients), np.int64), np.full(len(clients), plan.directions)
             values, status = np.ones(per.sum(), np.float32), np.zeros(len(clients), np.int8)
             return Reports(
-                clients, values, per, status, ones, per, 24 * per, 1e6 * ones, 0 * ones, 0 * ones, 4 * per, none, none
+                clients, values, per, status, ones, per, 24 * per, 1e6 * ones, 0 * ones, 0 * ones, 4 * per, none, none,
+                none,
             )  # fmt: skip
 
     class MadeUpDriver(Driver):

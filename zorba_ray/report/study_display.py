@@ -16,7 +16,9 @@ from zorba_ray.config.words import duration
 from zorba_ray.studies.cells import Cell, Run, final_runs, size_of, sweep_runs
 from zorba_ray.studies.choose import Choice
 from zorba_ray.studies.spec import Study
-from zorba_ray.studies.store import Outcome
+from zorba_ray.studies.store import Outcome, rounds_done
+
+SHOWN = 3  # runs under way that one line has room for
 
 
 class Pace:
@@ -66,7 +68,7 @@ class Board:
             self._task = self._progress.add_task(study.name, total=self.size.runs, state="starting")
 
     def begin(self, cells: Sequence[Cell], folder: Path) -> None:
-        size = self.size
+        size, self._folder = self.size, folder
         each = f"{len(cells)} arm" + "s" * (len(cells) != 1)
         if self.study.scale.key:
             each = f"{len(self.study.chosen)} arms × {len(self.study.settings)} values of {self.study.scale.key}"
@@ -82,13 +84,20 @@ class Board:
             self.pace.done(run, outcome.seconds)
         where = f"{run.cell.label}  {run.phase}  lr {run.rate:g}  seed {run.seed}"
         if self._progress is not None:
-            self._progress.update(self._task, completed=self._done, state=f"{self._state()}  {where}")
+            self._progress.update(self._task, completed=self._done)
         elif not again:
             took = f"{outcome.status} in {duration(outcome.seconds)}"
             self._say(f"{self._state()}  {where}  {took}")
         if outcome.status != "ok" and (run.cell.label, outcome.status) not in self._reasons:
             self._reasons.add((run.cell.label, outcome.status))
             self._say(f"  {run.cell.label}: {outcome.status}: {outcome.message.splitlines()[0]}")
+
+    def under_way(self, runs: list[Run]) -> None:
+        """On a terminal, how far each is."""
+        if self._progress is not None and runs:
+            each = [f"{run.cell.label} {rounds_done(self._folder / run.folder)}/{run.config.rounds}" for run in runs]
+            more = f" and {len(each) - SHOWN} more" if len(each) > SHOWN else ""
+            self._progress.update(self._task, state=f"{self._state()}  {', '.join(each[:SHOWN])}{more}")
 
     def chosen(self, cell: Cell, choice: Choice | None) -> None:
         if choice is None:
