@@ -20,7 +20,7 @@ from zorba_ray.studies import execute
 from zorba_ray.studies.cells import cells, final_runs
 from zorba_ray.studies.execute import Sitting, room, slots
 from zorba_ray.studies.spec import Arm, Study, Tuning
-from zorba_ray.studies.store import keep, outcome_of, rounds_done
+from zorba_ray.studies.store import rounds_done
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

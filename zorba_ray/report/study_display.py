@@ -12,11 +12,12 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from zorba_ray.config.words import duration
+from zorba_ray.config.words import duration, text_table
 from zorba_ray.studies.cells import Cell, Run, final_runs, size_of, sweep_runs
 from zorba_ray.studies.choose import Choice
 from zorba_ray.studies.spec import Study
 from zorba_ray.studies.store import Outcome, rounds_done
+from zorba_ray.studies.watch import Far
 
 SHOWN = 3  # runs under way that one line has room for
 
@@ -133,6 +134,20 @@ class Board:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def watch_text(found: Sequence[Far]) -> str:
+    """What --watch shows: a line for each cell."""
+    head = ["Arm", "Sweep", "Rate", "Final", "Under way"]
+    rows = []
+    for each in found:
+        going = [f"{run.phase} lr {run.rate:g} seed {run.seed}: {done}/{run.config.rounds}"
+                 for run, done in each.under_way]  # fmt: skip
+        over = each.rate is None and each.sweep[0] == each.sweep[1]
+        rate = f"{each.rate:g}" if each.rate is not None else "none worked" if over else ""
+        counts = ["/".join(map(str, pair)) if pair[1] else "" for pair in (each.sweep, each.finals)]
+        rows.append([each.cell.label, counts[0], rate, counts[1], ", ".join(going)])
+    return text_table(head, rows)
 
 
 def plan_lines(study: Study, cells: Sequence[Cell]) -> list[str]:

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -36,6 +36,7 @@ class Placement:
     device: str
     reason: str
     gpus: Sequence[Gpu] = ()
+    reserved: Quota | None = None  # what was taken of the cluster for it
 
 
 def answer(reference: Any) -> Any:
@@ -57,8 +58,9 @@ def place(config: Config, budgets: Sequence[int], watch: Watch) -> Placement:
         whose, add = ("quota of this run", "give it `gpus`") if quota else ("Ray cluster", "start nodes that have some")
         raise ConfigError(f"runtime.device=cuda, but this {whose} has no GPU; {add}, or use runtime.device=auto or cpu")
     if device != "cpu" and offered:
-        quota = quota or reserve(config.runtime.gpus or int(offered))
-        return place_on_gpus(config, budgets, look_at(quota), quota.strategies())
+        room = quota or reserve(config.runtime.gpus or int(offered))
+        placement = place_on_gpus(config, budgets, look_at(room), room.strategies())
+        return placement if quota else replace(placement, reserved=room)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return place_on_cpus(config, resources, quota)
 
