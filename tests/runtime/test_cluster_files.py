@@ -38,7 +38,8 @@ def commands() -> list[tuple[str, str]]:
     for path in sorted(CLUSTER.iterdir()):
         text = re.sub(r"\\\n\s*", "", path.read_text())
         for arguments in COMMAND.findall(text):
-            found.append((path.name, arguments.strip().rstrip("`.'").replace("' run", "").replace('"$@" &', "").replace('"$@"', "opt125m_sst2")))
+            line = arguments.strip().rstrip("`.'").removesuffix("""' run "$@" &""")
+            found.append((path.name, line.replace('"$@"', "opt125m_sst2")))
     return found
 
 
@@ -169,7 +170,10 @@ FAKE = """#!/bin/bash
 case $(basename "$0") in
     scontrol) printf 'n1\\nn2\\n' ;;
     ray) echo "ray $*" >> "$LOG"; [ "$1" = health-check ] || sleep 1 ;;
-    python) case "$*" in *secrets*) echo token ;; *zorba_ray.run*) sleep 0.5; echo "python $*" >> "$LOG"; exit 3 ;; esac ;;
+    python) case "$*" in
+        *secrets*) echo token ;;
+        *zorba_ray.run*) sleep 0.5; echo "python $*" >> "$LOG"; exit 3 ;;
+        esac ;;
     rm) echo "rm $*" >> "$LOG" ;;
     hostname) echo "10.0.0.1 172.17.0.1" ;;
     srun) while [ "${1#--}" != "$1" ]; do shift; done; "$@" ;;
