@@ -9,13 +9,15 @@ clients whose reports cost nothing. Driver, client actors, ledger and records ar
   gib              most memory of all processes, Ray's own included, a page shared by several once
   bytes            what Ray moves between driver and actors, a client and round: arguments and answers, pickled
   accuracy         of the test data, when so many scalars were sent
+  cores, load      of the machine, the load over five minutes: above what a run of two actors makes, others were at work
+
+Rows of another sitting in the same folder stay, unless their number of clients is measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +32,7 @@ from zorba_ray.runtime.launch import answer
 SCALARS = 20_000  # of all clients together: 2 of each, in each of its rounds
 SHORT = ("zo.directions=2", "clients.batch=4", "step.lr=3e-3")
 NULL = 100_000  # clients that compute nothing
-HEAD = ("clients", "rounds", "cpu_ms", "ms", "driver_share", "gib", "bytes", "accuracy")
+HEAD = ("clients", "rounds", "cpu_ms", "ms", "driver_share", "gib", "bytes", "accuracy", "cores", "load")
 
 
 def measured(kind: type) -> type:
@@ -75,20 +77,25 @@ def row(clients: int) -> dict[str, Any]:
     keys = [each for each in overrides(clients, rounds + 1000, *SHORT) if not each.startswith("evaluation")]
     keys += ["evaluation.every=1000000", f"evaluation.examples={8 if null else 400}"]
     with Watch() as watch, driver(keys, measured(made_up_driver() if null else Driver)) as (actor, _):
+        first = done = rounds_in(answer(actor.advance.remote()))  # the evaluation before the first round, and imports
         mine, theirs = answer(actor.used.remote())
-        began, done = time.perf_counter(), 0
-        while done < rounds:
-            events = answer(actor.advance.remote())
-            done += sum(getattr(event, "kind", "") == "round" for event in events)
+        began = time.perf_counter()
+        while done < max(rounds, first + 1):
+            done += rounds_in(answer(actor.advance.remote()))
         wall = time.perf_counter() - began
         mine_after, theirs_after = answer(actor.used.remote())
         accuracy = None if null else accuracy_now(actor)
         moved = answer(actor.weighed.remote())
     total = mine_after - mine + theirs_after - theirs
+    each = 1e3 / (done - first) / clients
     return dict(zip(HEAD, (
-        clients, done, 1e3 * total / done / clients, 1e3 * wall / done / clients, (mine_after - mine) / total,
-        watch.peak / GIB, moved / clients, accuracy,
+        clients, done, each * total, each * wall, (mine_after - mine) / total, watch.peak / GIB, moved / clients,
+        accuracy, psutil.cpu_count(), psutil.getloadavg()[1],
     ), strict=True))  # fmt: skip
+
+
+def rounds_in(events: Sequence[Any]) -> int:
+    return sum(getattr(event, "kind", "") == "round" for event in events)
 
 
 def accuracy_now(actor: Any) -> float:
@@ -110,14 +117,15 @@ def main() -> None:
     parser.add_argument("--clients", nargs="+", type=int, default=[10, 100, 1000, 10_000, NULL])
     parser.add_argument("--out", default="analysis/results", help="folder of scaling.json and scaling.txt")
     arguments = parser.parse_args()
-    rows = []
-    for clients in arguments.clients:
-        rows.append(row(clients))
-        print(text(rows[-1:]), flush=True)
     out = Path(arguments.out)
-    shared = f"{platform.machine()}, {psutil.cpu_count()} cores, load {psutil.getloadavg()[1]:.1f} over five minutes"
-    (out / "scaling.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (out / "scaling.txt").write_text(f"python analysis/scaling.py\n{shared}\n\n{text(rows)}\n")
+    kept = out / "scaling.json"
+    rows = {each["clients"]: each for each in json.loads(kept.read_text())} if kept.is_file() else {}
+    for clients in arguments.clients:
+        rows[clients] = row(clients)
+        print(text([rows[clients]]), flush=True)
+        ordered = [rows[each] for each in sorted(rows)]
+        kept.write_text(json.dumps(ordered, indent=1) + "\n")
+        (out / "scaling.txt").write_text(f"python analysis/scaling.py\n\n{text(ordered)}\n")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class Sitting:
         for _ in range(min(room(self.study), busy + len(self.waiting)) - len(self.seats)):
             self.seats.append(Seat.taken(self.study))
         seats = {seat.reference: seat for seat in self.seats}
-        told, _ = ray.wait(list(seats), num_returns=len(seats), timeout=GLANCE)
+        told, _ = ray.wait(list(seats), num_returns=1, timeout=GLANCE)
         for reference in told:
             self.attend(seats[reference])
         self.watcher.under_way([seat.run for seat in self.seats if seat.run is not None])
