@@ -38,7 +38,8 @@ def commands() -> list[tuple[str, str]]:
     for path in sorted(CLUSTER.iterdir()):
         text = re.sub(r"\\\n\s*", "", path.read_text())
         for arguments in COMMAND.findall(text):
-            found.append((path.name, arguments.strip().rstrip("`.'").replace('"$@"', "opt125m_sst2")))
+            line = arguments.strip().rstrip("`.'").removesuffix("""' run "$@" &""")
+            found.append((path.name, line.replace('"$@"', "opt125m_sst2")))
     return found
 
 
@@ -60,8 +61,9 @@ def test_every_command_in_the_files_is_one_that_we_take(
         assert load_config(tmp_path / "printed.yaml", []).runtime.address == "auto"
 
 
-def test_the_files_tell_of_runs_in_three_ways():
-    assert {"rayjob.yaml", "launcher.yaml", "submit.sh", "Dockerfile"} <= {file for file, _ in commands()}
+def test_the_files_tell_of_runs_in_four_ways():
+    told = {"rayjob.yaml", "launcher.yaml", "submit.sh", "slurm.sh", "Dockerfile"}
+    assert told <= {file for file, _ in commands()}
 
 
 def test_rays_own_launcher_takes_the_launcher_file():
@@ -164,7 +166,55 @@ def test_the_rayjobs_driver_can_write_its_folder_and_its_gpus_differ():
         assert all("nvidia.com/gpu" in c["resources"]["limits"] for c in group["template"]["spec"]["containers"])
 
 
+FAKE = """#!/bin/bash
+case $(basename "$0") in
+    scontrol) printf 'n1\\nn2\\n' ;;
+    ray) echo "ray $*" >> "$LOG"; [ "$1" = health-check ] || sleep 1 ;;
+    python) case "$*" in
+        *secrets*) echo token ;;
+        *zorba_ray.run*) sleep 0.5; echo "python $*" >> "$LOG"; exit 3 ;;
+        esac ;;
+    rm) echo "rm $*" >> "$LOG" ;;
+    hostname) echo "10.0.0.1 172.17.0.1" ;;
+    srun) while [ "${1#--}" != "$1" ]; do shift; done; "$@" ;;
+esac
+"""
+
+
+def slurm(folder: Path, job: int, gpus: str | None) -> list[str]:
+    """What a job of two nodes does, where Slurm, Ray and Python are only told of; `gpus`: what Slurm gives to it."""
+    tools = folder / f"tools-{job}"
+    tools.mkdir()
+    for name in ("scontrol", "ray", "python", "rm", "hostname", "srun"):
+        (tools / name).write_text(FAKE)
+        (tools / name).chmod(0o755)
+    log = folder / f"{job}.log"
+    own = {"PATH": f"{tools}:/usr/bin:/bin", "LOG": str(log), "SLURM_JOB_ID": str(job), "SLURM_JOB_NODELIST": "n[1-2]",
+           "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "8"}  # fmt: skip
+    own |= {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+    arguments = ["opt125m_sst2", "out=/shared/runs/first"]
+    done = subprocess.run(["bash", CLUSTER / "slurm.sh", *arguments], env=own, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr  # the run's own status
+    return log.read_text().splitlines()
+
+
+def test_two_slurm_jobs_on_one_node_share_nothing(tmp_path: Path):
+    jobs = {job: slurm(tmp_path, job, gpus) for job, gpus in ((41, "0,1"), (42, "2"), (43, None))}
+    taken: list[set[str]] = []
+    for (job, lines), gpus in zip(jobs.items(), (2, 1, 0), strict=True):
+        starts = [line for line in lines if line.startswith("ray start")]
+        assert len(starts) == 2 and all(f"--num-gpus={gpus} " in line and "--num-cpus=8 " in line for line in starts)
+        (head,) = [line for line in starts if "--head" in line]
+        assert f"--temp-dir=/tmp/ray-{job}" in head and f"rm -rf /tmp/ray-{job}" in lines
+        (member,) = [line for line in starts if line is not head]
+        assert re.search(r"--address=(\S+)", member)[1] == f"10.0.0.1:{re.search(r'--port=(.*?) ', head)[1]}"  # type: ignore[index]
+        taken.append({port for port in re.findall(r"port=(\d+)", " ".join(starts)) if port != "0"})
+        assert "python -m zorba_ray.run opt125m_sst2 out=/shared/runs/first --address auto" in lines
+    assert all(len(ports) == 3 for ports in taken) and len(set.union(*taken)) == 9
+
+
 @pytest.mark.parametrize("arguments", [[], ["rounds=3"], ["out=runs/here"], ["--resume", "runs/here"]])
-def test_submitting_without_a_place_for_the_run_is_refused(arguments: list[str]):
-    refused = subprocess.run([CLUSTER / "submit.sh", *arguments], capture_output=True, text=True)
+@pytest.mark.parametrize("script", ["submit.sh", "slurm.sh"])
+def test_submitting_without_a_place_for_the_run_is_refused(arguments: list[str], script: str):
+    refused = subprocess.run(["bash", CLUSTER / script, *arguments], capture_output=True, text=True)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and "out=/" in refused.stderr

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import ray
-from one_ray import run_warm
+from one_ray import driving, finished, run_warm
 
 from zorba_ray.allocation import Plan
 from zorba_ray.config.schema import Config
@@ -185,3 +185,14 @@ def test_estimated_and_renewed_plans_are_the_same_wherever_they_are_computed(loc
 def test_private_noise_is_the_same_wherever_it_is_computed(local_ray: None, tmp_path: Path):
     private = ["zo.shared=false", "participation.clients=3", "rounds=3", "allocation.rotate=true"]
     assert run_on_ray(tmp_path / "ray", *private) == run_in_process(tmp_path / "here", *private)
+
+
+@pytest.mark.slow
+def test_many_clients_of_their_own_actors_take_turns_on_one_machine(local_ray: None, tmp_path: Path) -> None:
+    """200 clients, each bound to an actor, in 50 waves on four actors: the ledger of one process."""
+    keys = ("clients.count=200", "rounds=1", "zo.directions=1", "clients.batch=1")
+    config = config_of(*keys, "placement=per_client", "runtime.actors=4")
+    with driving(config, tmp_path / "ray") as driver:
+        assert "200 clients take turns in 4 actors, 50 waves" in driver.site.reason
+        assert sorted(n for member in driver.backend.pool.members for n in member.clients) == list(range(200))
+        assert finished(driver) == run_in_process(tmp_path / "here", *keys)

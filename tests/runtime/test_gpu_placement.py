@@ -24,11 +24,12 @@ from zorba_ray.messages import Report
 from zorba_ray.records.stream import table
 from zorba_ray.runs.memory import read_memory
 from zorba_ray.runs.summary import read_summary
-from zorba_ray.runtime import launch, pool
+from zorba_ray.runtime import devices, launch, pool
 from zorba_ray.runtime.client import ClientActor
 from zorba_ray.runtime.news import News
-from zorba_ray.runtime.packing import Gpu, Slot, Standing
+from zorba_ray.runtime.packing import Gpu, Slot, Standing, pack_clients
 from zorba_ray.runtime.pool import Member, Pool
+from zorba_ray.runtime.quota import Quota
 from zorba_ray.runtime.waiting import Watch
 
 MIB = 2**20
@@ -36,6 +37,13 @@ MEMORY, CONTEXT, RESERVED, ALLOCATED = 40 * MIB, MIB // 2, 3 * MIB, 2 * MIB
 NAME = "Pretended 40"
 WATCH = Watch(News("testing"), 60.0)
 ROOM = "clients.budgets.classes=[{name: all, budget: 16 MiB}]"  # two clients on a GPU
+
+
+def own_gpu() -> str:
+    """In a worker that has one: which one it is."""
+    import ray
+
+    return f"gpu {ray.get_gpu_ids()[0]}"
 
 
 def pretend() -> None:
@@ -47,7 +55,7 @@ def pretend() -> None:
     cuda.caps = []
     cuda.device_count = lambda: len(ray.get_gpu_ids())
     cuda.mem_get_info = lambda device=None: (MEMORY - CONTEXT, MEMORY)
-    cuda.get_device_properties = lambda device: SimpleNamespace(total_memory=MEMORY)
+    cuda.get_device_properties = lambda device: SimpleNamespace(total_memory=MEMORY, uuid=own_gpu())
     cuda.set_per_process_memory_fraction = lambda share: cuda.caps.append(share * MEMORY)
     cuda.max_memory_reserved = lambda: RESERVED
     cuda.max_memory_allocated = lambda: ALLOCATED
@@ -58,9 +66,9 @@ def pretend() -> None:
 class OnCpu(ClientActor):
     """Placed on a GPU, at work on a CPU."""
 
-    def __init__(self, threads: int, device: str, caps: dict[int, int], context: int):
-        assert device == "cuda"
-        super().__init__(threads, "cpu", caps, context)
+    def __init__(self, threads: int, device: str, caps: dict[int, int], context: int, planned: str):
+        assert device == "cuda" and planned == own_gpu()
+        super().__init__(threads, "cpu", caps, context, planned)
 
     def seen(self) -> tuple[list[int], list[float]]:
         """The GPU that it may use, and the caps under which it worked."""
@@ -131,8 +139,13 @@ def test_a_run_on_gpus_writes_the_ledger_of_one_process(
 @pytest.mark.ray
 def test_gpus_are_found_with_their_memory_and_what_a_context_takes(freed: None) -> None:
     node = ray.nodes()[0]["NodeID"]
-    assert launch.discover_gpus() == [Gpu(node, MEMORY, CONTEXT, NAME)] * 2
-    told = launch.place_on_gpus(config_of(ROOM, "placement=per_client"), [16 * MIB] * 5, launch.discover_gpus()).reason
+    quota = launch.reserve(2)
+    gpus = launch.look_at(quota)
+    assert sorted(gpus, key=lambda gpu: gpu.identity) == [
+        Gpu(node, MEMORY, CONTEXT, NAME, 0, f"gpu {i}") for i in (0, 1)
+    ]
+    config = config_of(ROOM, "placement=per_client")
+    told = launch.place_on_gpus(config, [16 * MIB] * 5, gpus, quota.strategies()).reason
     assert "5 clients take turns in 4 actors, 2 waves" in told and "the CUDA context takes 512 KiB" in told
 
 
@@ -151,22 +164,59 @@ def test_gpus_that_others_hold_or_pytorch_does_not_see_are_one_line(
     class Holder:
         def here(self) -> None: ...
 
-    gpus = launch.discover_gpus()
     holder = Holder.remote()
     ray.get(holder.here.remote())
     monkeypatch.setattr(launch, "BUSY", 1.0)
     with pytest.raises(ConfigError, match="all 2 GPUs of the cluster did not come free"):
-        launch.reserve(gpus)
-    with pytest.raises(ConfigError, match=r"the 2 GPUs of node .* did not come free"):
-        launch.discover_gpus()
+        launch.reserve(2)
     ray.kill(holder)
     monkeypatch.undo()
-    monkeypatch.setattr(launch, "cluster_nodes", lambda: [
-        {**node, "Resources": {**node["Resources"], "GPU": 1}} for node in ray.nodes()
-    ])  # fmt: skip
-    monkeypatch.setattr(ray, "get", lambda *_, **__: [])
-    with pytest.raises(ConfigError, match="offers 1 GPUs to Ray, but PyTorch sees 0 there"):
-        launch.discover_gpus()
+    quota = launch.reserve(2)
+    node = ray.nodes()[0]
+    monkeypatch.setattr(ray, "get", lambda *_, **__: (node["NodeID"], []))
+    with pytest.raises(ConfigError, match=f"node {node['NodeManagerAddress']} gives a GPU to Ray, but PyTorch sees 0"):
+        launch.look_at(quota)
+
+
+@pytest.mark.ray
+def test_in_a_quota_clients_are_packed_onto_its_share_of_a_gpu(freed: None) -> None:
+    """Half a GPU has room for one client of 16 MiB, and its actor takes its share of the half."""
+    group = ray.util.placement_group([{"CPU": 0.1}, {"GPU": 0.5}])
+    ray.get(group.ready())
+    quota = Quota(group)
+    (gpu,) = launch.look_at(quota)
+    assert (gpu.memory, gpu.share, quota.cpus()) == (MEMORY // 2, 0.5, 1)
+    placement = launch.place_on_gpus(config_of(ROOM), [16 * MIB], [gpu], quota.strategies())
+    assert (placement.kind, [slot.share for slot in placement.slots]) == ("per_client", [0.8])
+
+
+def test_what_others_hold_of_a_gpu_is_not_packed() -> None:
+    """Of 40 MiB somebody holds 20: one client of 16 MiB fits where two would."""
+    busy, free = Gpu("a", MEMORY, others=20 * MIB), Gpu("a", MEMORY)
+    assert [len(slot.clients) for slot in pack_clients([16 * MIB] * 3, [busy, free])] == [1, 1, 1]
+    assert max(len(slot.clients) for slot in pack_clients([16 * MIB] * 3, [busy])) == 3
+    with pytest.raises(ConfigError, match=r"largest GPU here \(40\.0 MiB, 20\.0 MiB of which others hold\)"):
+        pack_clients([24 * MIB], [busy])
+
+
+def test_an_actor_on_another_gpu_than_planned_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="this"))
+    actor = ClientActor(1, "cpu", {}, 0, "that")
+    with pytest.raises(ConfigError, match="Ray gave this actor the GPU this, and its clients were packed for that"):
+        actor.setup(None, False, MIB)  # type: ignore[arg-type]
+
+
+def test_what_the_drivers_tool_says_is_read_by_the_gpus_identity(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf 'GPU-aa-1, 2048\\nGPU-bb-2, 0\\nGPU-cc-3, [N/A]\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert devices.held_by_others() == {"aa-1": 2048 * MIB, "bb-2": 0}
+    tool.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert devices.held_by_others() == {}
 
 
 class Told:

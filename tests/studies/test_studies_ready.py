@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zorba_ray.config.shipped import CONFIGS
-from zorba_ray.studies.carry import carry
+from zorba_ray.runs.simulate import simulate
 from zorba_ray.studies.cells import cells, final_runs
 from zorba_ray.studies.spec import load_study
 
@@ -24,11 +24,9 @@ SMALL = [
 
 
 @pytest.mark.parametrize(("path", "arm"), ARMS)
-def test_every_arm_of_a_study_runs(path: Path, arm: str) -> None:
+def test_every_arm_of_a_study_runs(path: Path, arm: str, tmp_path: Path) -> None:
     study = load_study(path, SMALL)
     study.scale.values, study.only = study.scale.values[:1], [arm]
     (cell,) = cells(study)
     (run,) = final_runs(study, cell, cell.rates[0])
-    carried = carry(run.config, "cpu", "small")
-    assert carried.status == "ok", carried.message
-    assert "summary.json" in carried.files
+    assert simulate(run.config, tmp_path / "run").rounds_done == 1

@@ -15,6 +15,7 @@ COMMANDS = {  # the modules beside this one, each with a `main`
     "allocate": "solve and explain a run's allocation without running it",
     "data": "what a config makes of its data: prompts, labels, lengths, partition",
     "study": "many runs: named arms, tuned alike, over several seeds",
+    "check": "what holds on this machine or cluster, line by line",
     "replay": "the model of a run at any round, to check it or to take it away",
     "report": "the page of a run, of several or of a study, and figures for a paper",
     "configs": "the presets, studies and files for clusters that come with zorba_ray",

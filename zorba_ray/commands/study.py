@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,6 +20,8 @@ from zorba_ray.studies.spec import Study, find_study, load_study
 if TYPE_CHECKING:
     from zorba_ray.studies.cells import Cell
 
+GLANCE = 1.0  # seconds between two looks at another process's study
+
 STUDY = Program(
     "python -m zorba_ray.study",
     "Compare named arms on the same data: a small sweep chooses each arm's learning rate, then it runs over several "
@@ -27,6 +31,7 @@ STUDY = Program(
         Flag("--resume", "go on with a study, from its folder; finished runs are kept", "FOLDER"),
         Flag("--plan", "print the runs and stop"),
         Flag("--dry-run", "try a client of each arm, print what all runs take (FLOPs, core-hours, disk), and stop"),
+        Flag("--watch", "show how far the study in a folder is, until nobody carries it on", "FOLDER"),
         Flag("--tables", "only tables and figures, of what is finished in a study's folder", "FOLDER"),
         TRUST_CODE,
     ),
@@ -36,6 +41,8 @@ STUDY = Program(
         ("clients 'scale.values=[10, 1000]'", "another grid of the number of clients"),
         ("methods --dry-run", "how many runs, FLOPs and core-hours it is"),
         ("--resume runs/methods-20260101-120000", "go on where it was stopped"),
+        ("--watch runs/methods-20260101-120000", "how far it is, from another terminal"),
+        ("methods tuning.by=tune tuning.scheduler=asha", "the sweeps by Ray Tune"),
     ),
     argument="STUDY",
     kinds=lambda: (Study, kind_of("")),
@@ -69,6 +76,9 @@ def run(command: Command) -> Done:
         refuse_keys(name, overrides)
         study, folder = opened_for_reading(Path(flags["--tables"]), trusted)
         return tell(folder, *conclude(study, folder))
+    if "--watch" in flags:
+        refuse_keys(name, overrides)
+        return watch(*opened_for_reading(Path(flags["--watch"]), trusted))
     signals = Signals(go_on=go_on)
     return in_order(signals, lambda: sit(name, overrides, flags.get("--resume"), trusted, signals))
 
@@ -92,6 +102,36 @@ def opened_for_reading(folder: Path, trusted: bool) -> tuple[Study, Path]:
     study = resumed(folder)
     refuse_code(study, folder / FILE, trusted)
     return study, folder
+
+
+def watch(study: Study, folder: Path) -> Done:
+    """A table that is told again whenever something came of the study, on a terminal in its place."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from zorba_ray.report.study_display import watch_text
+    from zorba_ray.runs.lock import is_held
+    from zorba_ray.studies.cells import cells
+    from zorba_ray.studies.watch import look
+
+    every, shown, console = cells(study), "", Console(highlight=False, soft_wrap=True)
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+        while True:
+            goes_on = is_held(folder)  # before the last look: what came just before the end is there
+            found = look(study, every, folder)
+            text = watch_text(found)
+            if text != shown and live is not None:
+                live.update(Text(text), refresh=True)
+            elif text != shown:
+                print(text, flush=True)
+            shown = text
+            if not goes_on:
+                break
+            time.sleep(GLANCE)
+    over = all(each.over for each in found)
+    print("Nothing is left to do" if over else f"Nobody carries it on now; {go_on(folder)}")
+    return Done({"folder": folder, "over": over, "table": shown})
 
 
 def sit(name: str | None, overrides: Sequence[str], going_on: str | None, trusted: bool, signals: Signals) -> Done:
@@ -163,6 +203,9 @@ def check_early(study: Study, every: Sequence[Cell]) -> None:
     """What a run of some arm would stumble on, before the study's first."""
     from zorba_ray.runs import early
 
+    if study.tuning.search == "optuna" and find_spec("optuna") is None:
+        raise ConfigError("tuning.search=optuna needs Optuna, which is not installed: pip install optuna")
+
     for cell in every:
         try:
             early.check_early(replace(cell.config, runtime=replace(cell.config.runtime, address=study.address)))
@@ -177,6 +220,7 @@ def carry_out(study: Study, folder: Path, stream: TextIO | None = None) -> None:
     from zorba_ray.report.study_display import Board
     from zorba_ray.runs.folder import writing_to
     from zorba_ray.runtime.connect import connect
+    from zorba_ray.studies import tuned
     from zorba_ray.studies.cells import cells
     from zorba_ray.studies.execute import Sitting, slots
     from zorba_ray.studies.store import KEPT, study_line
@@ -189,6 +233,8 @@ def carry_out(study: Study, folder: Path, stream: TextIO | None = None) -> None:
         with Board(study, every, slots(study), stream) as board:
             board.begin(every, folder)
             with writing_to(folder, KEPT, study_line(folder)):
+                if study.tuning.by == "tune":
+                    tuned.sweep(study, every, folder, board, slots(study))
                 Sitting(study, folder, board).carry_out(every)
     finally:
         if not guest:

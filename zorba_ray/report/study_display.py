@@ -18,7 +18,10 @@ from zorba_ray.studies.cells import Cell, Run, final_runs, size_of, sweep_runs
 from zorba_ray.studies.choose import Choice
 from zorba_ray.studies.compute import Compute
 from zorba_ray.studies.spec import Study
-from zorba_ray.studies.store import Outcome
+from zorba_ray.studies.store import Outcome, rounds_done
+from zorba_ray.studies.watch import Far
+
+SHOWN = 3  # runs under way that one line has room for
 
 
 class Pace:
@@ -68,7 +71,7 @@ class Board:
             self._task = self._progress.add_task(study.name, total=self.size.runs, state="starting")
 
     def begin(self, cells: Sequence[Cell], folder: Path) -> None:
-        size = self.size
+        size, self._folder = self.size, folder
         each = f"{len(cells)} arm" + "s" * (len(cells) != 1)
         if self.study.scale.key:
             each = f"{len(self.study.chosen)} arms × {len(self.study.settings)} values of {self.study.scale.key}"
@@ -84,13 +87,20 @@ class Board:
             self.pace.done(run, outcome.seconds)
         where = f"{run.cell.label}  {run.phase}  lr {run.rate:g}  seed {run.seed}"
         if self._progress is not None:
-            self._progress.update(self._task, completed=self._done, state=f"{self._state()}  {where}")
+            self._progress.update(self._task, completed=self._done)
         elif not again:
             took = f"{outcome.status} in {duration(outcome.seconds)}"
             self._say(f"{self._state()}  {where}  {took}")
         if outcome.status != "ok" and (run.cell.label, outcome.status) not in self._reasons:
             self._reasons.add((run.cell.label, outcome.status))
             self._say(f"  {run.cell.label}: {outcome.status}: {outcome.message.splitlines()[0]}")
+
+    def under_way(self, runs: list[Run]) -> None:
+        """On a terminal, how far each is."""
+        if self._progress is not None and runs:
+            each = [f"{run.cell.label} {rounds_done(self._folder / run.folder)}/{run.config.rounds}" for run in runs]
+            more = f" and {len(each) - SHOWN} more" if len(each) > SHOWN else ""
+            self._progress.update(self._task, state=f"{self._state()}  {', '.join(each[:SHOWN])}{more}")
 
     def chosen(self, cell: Cell, choice: Choice | None) -> None:
         if choice is None:
@@ -126,6 +136,20 @@ class Board:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def watch_text(found: Sequence[Far]) -> str:
+    """What --watch shows: a line for each cell."""
+    head = ["Arm", "Sweep", "Rate", "Final", "Under way"]
+    rows = []
+    for each in found:
+        going = [f"{run.phase} lr {run.rate:g} seed {run.seed}: {done}/{run.config.rounds}"
+                 for run, done in each.under_way]  # fmt: skip
+        over = each.rate is None and each.sweep[0] == each.sweep[1]
+        rate = f"{each.rate:g}" if each.rate is not None else "none worked" if over else ""
+        counts = ["/".join(map(str, pair)) if pair[1] else "" for pair in (each.sweep, each.finals)]
+        rows.append([each.cell.label, counts[0], rate, counts[1], ", ".join(going)])
+    return text_table(head, rows)
 
 
 def plan_lines(study: Study, cells: Sequence[Cell]) -> list[str]:

@@ -155,7 +155,9 @@ class Simulation:
         snapshots = partial(read_snapshots, self.folder, self.session.ledger.seals)  # which grow
         self.backend = site.ready(prepared, self.session.steps, snapshots)
         values = {name: str(written(value)) for name, value in flat(prepared.config)}
-        begun = Begun(self.folder.name, self.folder, values, self.session.ledger.rounds)
+        name, own = self.folder.name, prepared.config.name
+        title = name if prepared.config.out or name.startswith(own) else f"{own}-{name}"  # a study's folder is an arm's
+        begun = Begun(title, self.folder, values, self.session.ledger.rounds)
         self.trackers = Trackers(prepared.config.tracking, begun)
         self.events: Iterator[Event] = self._tracked(self.session.events(self.backend))
 

@@ -37,8 +37,10 @@ class RayBackend:
         news.enter(what)
         work = [(m, (replace(plan, participants=tuple(hand.tolist())), hand, active[hand])) for m, hand in hands]
         answers = self.pool.run("probe", work, self._drop, what)
-        lost = [[nothing_from(n, "lost") for n in hand.tolist()] for _, hand in hands]
-        parts = [Reports.of(lost[i] if answer is None else answer) for i, answer in enumerate(answers)]
+        parts = [
+            Reports.of([nothing_from(n, "lost") for n in hand.tolist()] if answer is None else answer)
+            for (_, hand), answer in zip(hands, answers, strict=True)
+        ]
         return Reports.joined(parts).in_order()
 
     def _deal(self, plan: RoundPlan, active: NDArray[np.bool_]) -> list[tuple[Member, NDArray[np.int64]]]:

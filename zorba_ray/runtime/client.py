@@ -12,6 +12,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
 from zorba_ray.messages import Report, Reports, RoundPlan, Step, Tally, nothing_from
 from zorba_ray.runtime.metrics import Memory
@@ -27,15 +28,16 @@ if TYPE_CHECKING:
 class ClientActor:
     """Imports late and starts importing at once, so that actors warm up while the driver still starts."""
 
-    def __init__(self, threads: int, device: str, caps: Mapping[int, int], context: int):
-        """`caps`: bytes that PyTorch may take of the GPU for a client (none: any number), beside the CUDA context's."""
+    def __init__(self, threads: int, device: str, caps: Mapping[int, int], context: int, planned: str = ""):
+        """`caps`: bytes that PyTorch may take of the GPU for a client (none: any number), beside the CUDA context's;
+        `planned`: the GPU that they were packed for."""
         import torch
         import transformers.modeling_utils  # noqa: F401
 
         import zorba_ray.runs.prepare  # noqa: F401
 
         torch.set_num_threads(threads)
-        self._device, self._caps, self._context = device, caps, context
+        self._device, self._caps, self._context, self._planned = device, caps, context, planned
         self._host: Any = None
         self._offloads = False
 
@@ -56,12 +58,21 @@ class ClientActor:
         stay in host memory; `hidden` bounds the bytes of hidden states."""
         from zorba_ray.runs.prepare import build_host
 
+        self._refuse_another_gpu()
+        self._host = None  # of an earlier run: its memory is wanted
         blocks = range(len(base.header.blocks)) if offloads else ()
         runtime = replace(base.config.runtime, hidden_memory=f"{hidden} B")
         base = replace(base, config=replace(base.config, runtime=runtime))
         self._host, self._offloads = build_host(base, self._device, blocks), offloads
         self._memory = Memory(base.config.name, str(ray.get_runtime_context().get_actor_name()))
         return self.stand()
+
+    def _refuse_another_gpu(self) -> None:
+        """Budgets were packed by what is free on one GPU: on another they may not fit."""
+        from zorba_ray.runtime.devices import identity
+
+        if self._planned and (own := identity()) != self._planned:
+            raise ConfigError(f"Ray gave this actor the GPU {own}, and its clients were packed for {self._planned}")
 
     def apply(self, steps: Sequence[Step], threads: int) -> None:
         """Catch up, on so many threads."""

@@ -7,6 +7,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # the rest is imported while the actors start
     from zorba_ray.runs.simulate import Event, Snapshots
     from zorba_ray.runs.summary import Summary
     from zorba_ray.runtime.backend import RayBackend
+    from zorba_ray.runtime.warm import Warm
 
 LISTENING = "listening"  # a thread of its own, so that the driver answers while it works
 
@@ -46,7 +48,7 @@ class OnRay:
     """The site of a run whose clients are actors; one of them reads model and data for all. While they build their
     models, the allocation is solved: this process needs no torch."""
 
-    def __init__(self, config: Config, folder: Path, watch: Watch):
+    def __init__(self, config: Config, folder: Path, watch: Watch, warm: Warm | None = None):
         from zorba_ray.allocation import client_budgets
         from zorba_ray.runtime.launch import place
         from zorba_ray.runtime.pool import Pool
@@ -59,7 +61,8 @@ class OnRay:
         if self.placement.kind == "per_client":  # nobody is beside a client, should it be left to us
             config = replace(config, clients=replace(config.clients, fuse="1"))
         self.kind, self.threads, self.device = self.placement.kind, config.runtime.threads, self.placement.device
-        self.pool = Pool.launch(self.placement.slots, self.placement.start, config, watch)
+        start = warm.starter(self.placement, self.threads) if warm is not None else self.placement.start
+        self.pool = Pool.launch(self.placement.slots, start, config, watch)
 
     def read(self, config: Config) -> tuple[Any, Outline]:
         from zorba_ray.runtime.hosting import actor_bytes, fit
@@ -120,13 +123,15 @@ class OnRay:
 class Driver:
     """One run. `prepare` meets the user's mistakes before anything is written; then `advance` until it is empty."""
 
-    def __init__(self, config: Config, folder: str, resume: bool):
-        self.config = config
+    def __init__(self, config: Config, folder: str, resume: bool, warm: Warm | None = None):
+        """`warm`: client actors of runs before this one on the same quota."""
+        self.config, self.warm = config, warm
         self.folder = Path.home() / folder  # relative only if the front end is on another machine
         self.resume = resume
         self.asked_to_stop = False
         self.done, self.loss, self.accuracy = 0, math.nan, math.nan
         self.watch = Watch(News("starting the driver"), config.runtime.patience)
+        self.begun = ExitStack()  # what is to be let go of
 
     @ray.method(concurrency_group=LISTENING)
     def news(self) -> Bulletin:
@@ -157,16 +162,18 @@ class Driver:
         claim = claim_folder(self.config, self.folder, self.resume)
         self.folder = claim.folder
         try:
-            self.site = OnRay(self.config, self.folder, self.watch)
+            self.site = OnRay(self.config, self.folder, self.watch, self.warm)
         except BaseException:
             claim.abandon()
             raise
+        self.begun.callback(self.release)
 
         from zorba_ray.runs.simulate import begin
         from zorba_ray.runtime.metrics import Metrics
 
         self.simulation = begin(self.config, self.folder, self.resume, self.site, claim)
         self.session, self.backend = self.simulation.session, self.simulation.backend
+        self.begun.callback(self.session.close)
         threads = self.config.runtime.threads
         if threads > 1:
             self.session.notes.append(
@@ -195,3 +202,15 @@ class Driver:
     ) -> Summary:
         """Close everything and write the summary; `report` then makes of the folder what people read."""
         return self.simulation.finish(interrupted or self.asked_to_stop, stopped, seconds, report)
+
+    def leave(self) -> None:
+        """Let go of the folder, if that was not done, and of the client actors, which go to the next run on the same
+        quota or end."""
+        self.begun.close()
+
+    def release(self) -> None:
+        if self.warm is not None:
+            self.warm.keep(self.site.pool)
+            return
+        for member in self.site.pool.members:
+            ray.kill(member.actor)

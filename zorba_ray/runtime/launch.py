@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.util.placement_group import placement_group
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config, RuntimeConfig
@@ -19,6 +19,7 @@ from zorba_ray.config.units import format_bytes, parse_bytes
 from zorba_ray.config.words import duration
 from zorba_ray.runtime.client import ClientActor
 from zorba_ray.runtime.packing import Gpu, Slot, cohort_slots, pack_clients, turns, waves
+from zorba_ray.runtime.quota import Quota
 from zorba_ray.runtime.waiting import SPEAK, Watch
 
 ACTOR_MEMORY = 350 * 2**20  # own memory of an actor with torch, transformers and a small model on a CPU (measured)
@@ -35,6 +36,7 @@ class Placement:
     device: str
     reason: str
     gpus: Sequence[Gpu] = ()
+    reserved: Quota | None = None  # what was taken of the cluster for it
 
 
 def answer(reference: Any) -> Any:
@@ -48,14 +50,19 @@ def answer(reference: Any) -> Any:
 
 
 def place(config: Config, budgets: Sequence[int], watch: Watch) -> Placement:
-    """Choose the slots. On GPUs an actor is pinned to budget / memory of its GPU; on CPUs budgets are logical."""
-    device, wanted = config.runtime.device, config.runtime.gpus
-    offered = await_gpus(config.runtime, watch)
+    """Choose the slots, within the run's quota where it has one. On GPUs an actor is pinned to budget / memory of its
+    GPU; on CPUs budgets are logical."""
+    device, quota = config.runtime.device, Quota.mine()
+    offered = quota.each("GPU") if quota else await_gpus(config.runtime, watch)
     if device == "cuda" and not offered:
-        raise ConfigError("runtime.device=cuda, but this Ray cluster has no GPU; use runtime.device=auto or cpu")
-    gpus = discover_gpus(wanted) if device != "cpu" and offered else []
+        whose, add = ("quota of this run", "give it `gpus`") if quota else ("Ray cluster", "start nodes that have some")
+        raise ConfigError(f"runtime.device=cuda, but this {whose} has no GPU; {add}, or use runtime.device=auto or cpu")
+    if device != "cpu" and offered:
+        room = quota or reserve(config.runtime.gpus or int(offered))
+        placement = place_on_gpus(config, budgets, look_at(room), room.strategies())
+        return placement if quota else replace(placement, reserved=room)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return place_on_gpus(config, budgets, gpus) if gpus else place_on_cpus(config, resources)
+    return place_on_cpus(config, resources, quota)
 
 
 def await_gpus(runtime: RuntimeConfig, watch: Watch) -> int:
@@ -94,26 +101,38 @@ def nodes_to_come() -> bool:
     return bool(status.pending_launches or status.pending_nodes)
 
 
-def place_on_cpus(config: Config, resources: dict[str, float]) -> Placement:
-    cpus = max(1, int(resources.get("CPU", 1)))
-    cpus = min(cpus, config.runtime.cpus or cpus)
-    threads = config.runtime.threads
+def place_on_cpus(config: Config, offered: dict[str, float], quota: Quota | None = None) -> Placement:
+    everything = max(1, int(offered.get("CPU", 1)))
+    cpus = quota.cpus() if quota else min(everything, config.runtime.cpus or everything)
+    threads, actors = config.runtime.threads, config.runtime.actors
     if config.placement == "per_client":
-        count, memory = config.clients.count, int(resources.get("memory", 0))
-        room = config.runtime.actors or max(1, memory // ACTOR_MEMORY)
-        slots = [Slot(f"client-{hand[0]}", hand) for hand in turns(count, room)]
+        memory = int(offered.get("memory", 0) * (min(1.0, cpus / everything) if quota else 1.0))
+        slots = [Slot(f"client-{hand[0]}", hand)
+                 for hand in turns(config.clients.count, actors or max(1, memory // ACTOR_MEMORY))]  # fmt: skip
         reason = f"one actor per client, as asked; no GPU, so budgets are logical{in_waves(slots)}"
-        return Placement("per_client", slots, starter(0.0, threads, "cpu", [], []), "cpu", reason)
-    memory = max(int(node["Resources"].get("memory", 0)) for node in cluster_nodes())
+        start = starter(0.0, threads, "cpu", in_turn(slots, quota))
+        return Placement("per_client", slots, start, "cpu", reason)
+    largest = max(int(node["Resources"].get("memory", 0)) for node in cluster_nodes())
     nodes = sum(bool(node["Alive"]) for node in cluster_nodes())
-    actors = config.runtime.actors or max(1, min(cpus // threads, nodes * memory // ACTOR_MEMORY))
-    share = int(min(1.0, cpus / actors) * 10_000) / 10_000
-    because = "as asked" if config.runtime.device == "cpu" else "because the cluster has no GPU"
+    actors = actors or max(1, min(cpus // threads, nodes * largest // ACTOR_MEMORY))
+    share = int(min(1.0, quota.each("CPU") if quota else cpus, cpus / actors) * 10_000) / 10_000
+    whose = "quota" if quota else "cluster"
+    because = "as asked" if config.runtime.device == "cpu" else f"because the {whose} has no GPU"
     reason = f"cohorts on {actors} CPU actors, {because}; budgets are logical"
-    return Placement("cohort", cohort_slots(actors, []), starter(share, threads, "cpu", [], []), "cpu", reason)
+    slots = cohort_slots(actors, [])
+    return Placement("cohort", slots, starter(share, threads, "cpu", in_turn(slots, quota)), "cpu", reason)
 
 
-def place_on_gpus(config: Config, budgets: Sequence[int], gpus: Sequence[Gpu]) -> Placement:
+def in_turn(slots: Sequence[Slot], quota: Quota | None) -> dict[str, Any]:
+    """Slots dealt to the bundles of a quota, by their names."""
+    strategies = quota.strategies() if quota else []
+    return {slot.name: strategies[i % len(strategies)] for i, slot in enumerate(slots)} if strategies else {}
+
+
+def place_on_gpus(
+    config: Config, budgets: Sequence[int], gpus: Sequence[Gpu], strategies: Sequence[Any]
+) -> Placement:
+    """`strategies`: how to stand on each GPU."""
     kind, slots = "cohort", cohort_slots(0, gpus)
     reason = f"one cohort per GPU ({len(gpus)})"
     if config.placement != "cohort":
@@ -123,10 +142,8 @@ def place_on_gpus(config: Config, budgets: Sequence[int], gpus: Sequence[Gpu]) -
             reason = f"one actor per client on {len(gpus)} GPUs{in_waves(packed)}{context_advice(config, gpus)}"
         else:
             reason += ", because the clients' budgets do not fit side by side" if alone else ", for fused clients"
-    strategies = reserve(gpus)
-    contexts = [gpu.context for gpu in gpus]
-    start = starter(0.0, config.runtime.threads, "cuda", strategies, contexts)
-    return Placement(kind, slots, start, "cuda", reason, gpus)
+    where = {slot.name: strategies[slot.gpu] for slot in slots if slot.gpu is not None}
+    return Placement(kind, slots, starter(0.0, config.runtime.threads, "cuda", where, gpus), "cuda", reason, gpus)
 
 
 def context_advice(config: Config, gpus: Sequence[Gpu]) -> str:
@@ -144,46 +161,54 @@ def in_waves(slots: Sequence[Slot]) -> str:
     return f"; {clients} clients take turns in {len(slots)} actors, {waves(slots)} waves" if waves(slots) > 1 else ""
 
 
-def discover_gpus(most: int = 0) -> list[Gpu]:
-    """The GPUs of the cluster, or the first `most`, with their memory and names: all nodes are asked at once."""
+def reserve(count: int) -> Quota:
+    """So many whole GPUs of the cluster, a bundle each: an actor's fraction is then on the GPU that it was packed
+    onto."""
+    group = placement_group([{"GPU": 1.0}] * count, strategy="PACK")
+    in_time(group.ready(), f"all {count} GPUs of the cluster" if count > 1 else "the GPU of the cluster")
+    return Quota(group, driver=False)
 
-    def look() -> list[tuple[int, int, str]]:
-        """(memory, taken by this process's CUDA context, name) of each GPU, which nobody else uses now."""
+
+def look_at(quota: Quota) -> list[Gpu]:
+    """The GPU of every bundle, with its memory and name; of one that a run shares, its share. All are asked at once."""
+
+    def look() -> tuple[str, list[tuple[int, int, int, str, str]]]:
+        """The node; and of its one GPU memory, how much of it others hold, what this process's CUDA context takes,
+        name and identity."""
+        import ray
         import torch
 
+        from zorba_ray.runtime.devices import held_by_others, identity
+
+        held = held_by_others()  # before this process takes any of it
         found = []
         for i in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(i)
-            found.append((total, total - free, torch.cuda.get_device_name(i)))
-        return found
+            own = identity(i)
+            others = held.get(own, 0)
+            found.append((total, others, max(0, total - free - others), torch.cuda.get_device_name(i), own))
+        return str(ray.get_runtime_context().get_node_id()), found
 
-    asked: list[tuple[dict[str, Any], int, Any]] = []
-    for node in cluster_nodes():
-        count = int(node["Resources"].get("GPU", 0)) if node["Alive"] else 0
-        count = min(count, most - sum(other for _, other, _ in asked)) if most else count
-        if count:
-            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = ray.remote(look).options(num_cpus=0, num_gpus=count, scheduling_strategy=where)
-            asked.append((node, count, task.remote()))
+    share = min(1.0, quota.each("GPU"))
+    task = ray.remote(look)
+    asked = [
+        task.options(num_cpus=0, num_gpus=share, scheduling_strategy=there).remote() for there in quota.strategies()
+    ]
     gpus: list[Gpu] = []
-    for node, count, reference in asked:
-        found = in_time(reference, f"the {count} GPUs of node {node['NodeManagerAddress']}")
-        if len(found) != count:
+    for reference in asked:
+        node, found = in_time(reference, "a GPU that is reserved for this run")
+        if len(found) != 1:
             raise ConfigError(
-                f"node {node['NodeManagerAddress']} offers {count} GPUs to Ray, but PyTorch sees {len(found)} there; "
-                f"install a CUDA build of torch on it, or use runtime.device=cpu"
+                f"node {address_of(node)} gives a GPU to Ray, but PyTorch sees {len(found)} there; install a CUDA "
+                f"build of torch on it, or use runtime.device=cpu"
             )
-        gpus += [Gpu(node["NodeID"], *each) for each in found]
+        (total, others, context, name, own), = found
+        gpus.append(Gpu(node, int(share * total), context, name, int(share * others), own, share))
     return gpus
 
 
-def reserve(gpus: Sequence[Gpu]) -> list[Any]:
-    """One placement-group bundle per GPU, so that an actor's fraction is on the GPU that it was packed onto."""
-    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in cluster_nodes()}
-    bundles = [{"GPU": 1.0, f"node:{addresses[gpu.node]}": 0.0001} for gpu in gpus]
-    group = placement_group(bundles, strategy="PACK")
-    in_time(group.ready(), f"all {len(gpus)} GPUs of the cluster")
-    return [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i) for i in range(len(gpus))]
+def address_of(node: str) -> str:
+    return next((str(each["NodeManagerAddress"]) for each in cluster_nodes() if each["NodeID"] == node), node)
 
 
 def in_time(reference: Any, what: str) -> Any:
@@ -216,10 +241,11 @@ def emptiest_node(carried: Counter[str]) -> str:
 
 
 def starter(
-    cpu_share: float, threads: int, device: str, strategies: Sequence[Any], contexts: Sequence[int]
+    cpu_share: float, threads: int, device: str, strategies: Mapping[str, Any], gpus: Sequence[Gpu] = ()
 ) -> Callable[[Slot], Any]:
-    """How to start the actor of a slot. An actor on a GPU reserves no CPU: Ray would give it a whole one. The dashboard
-    shows it under its slot's name, its successors as client-3.2, client-3.3 …"""
+    """How to start the actor of a slot, where `strategies` says (none: Ray chooses). An actor on a GPU reserves no CPU:
+    Ray would give it a whole one. The dashboard shows it under its slot's name, its successors as client-3.2,
+    client-3.3 …"""
     remote = ray.remote(ClientActor)
     namespace = f"zorba-{uuid.uuid4().hex[:8]}"  # runs on one cluster do not collide
     starts: Counter[str] = Counter()
@@ -228,17 +254,17 @@ def starter(
     def start(slot: Slot) -> Any:
         starts[slot.name] += 1
         name = slot.name if starts[slot.name] == 1 else f"{slot.name}.{starts[slot.name]}"
-        options: dict[str, Any] = {"num_cpus": cpu_share, "max_restarts": 0, "scheduling_strategy": "SPREAD"}
-        options |= {"name": name, "namespace": namespace}
-        context = 0
-        if slot.gpu is not None:
-            options |= {"num_gpus": slot.share, "scheduling_strategy": strategies[slot.gpu]}
-            context = contexts[slot.gpu]
-        elif not cpu_share:
+        options: dict[str, Any] = {"num_cpus": cpu_share, "max_restarts": 0, "name": name, "namespace": namespace}
+        options["scheduling_strategy"] = strategies.get(slot.name, "SPREAD")
+        gpu = gpus[slot.gpu] if slot.gpu is not None else None
+        if gpu is not None:
+            options["num_gpus"] = slot.share * gpu.share
+        elif not cpu_share and slot.name not in strategies:
             node = emptiest_node(carried)
             carried[node] += 1
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
         caps = dict(zip(slot.clients, slot.caps, strict=False)) if slot.caps else {}
-        return remote.options(**options).remote(threads, device, caps, context)
+        context, own = (gpu.context, gpu.identity) if gpu else (0, "")
+        return remote.options(**options).remote(threads, device, caps, context, own)
 
     return start

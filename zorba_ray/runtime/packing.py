@@ -20,12 +20,20 @@ RAY_GRAIN = 10_000  # Ray counts a GPU in ten-thousandths
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU of the cluster; `context` bytes of it go to every process's CUDA context."""
+    """One GPU of the cluster, or the `share` of it that the run has; `context` bytes of it go to every process's CUDA
+    context."""
 
     node: str
     memory: int
     context: int = 0
     name: str = ""  # of its kind
+    others: int = 0  # bytes that somebody else held before the run began
+    identity: str = ""  # by which its actors know it
+    share: float = 1.0
+
+    @property
+    def free(self) -> int:
+        return self.memory - self.others
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def pack_clients(budgets: Sequence[int], gpus: Sequence[Gpu]) -> list[Slot]:
     budgets first, so it has at least its own there, and its own is what caps it.
     """
     _refuse_impossible(budgets, gpus)
-    room = [RAY_GRAIN] * len(gpus)
+    room = [RAY_GRAIN * gpu.free // gpu.memory for gpu in gpus]
     places: list[tuple[int, int]] = []  # the GPU and the grains of each slot
     carried: list[list[int]] = []
     for client in sorted(range(len(budgets)), key=lambda n: (-budgets[n], n)):
@@ -83,12 +91,13 @@ def pack_clients(budgets: Sequence[int], gpus: Sequence[Gpu]) -> list[Slot]:
 
 
 def _refuse_impossible(budgets: Sequence[int], gpus: Sequence[Gpu]) -> None:
-    largest, context = max(gpu.memory for gpu in gpus), max(gpu.context for gpu in gpus)
+    largest, context = max(gpus, key=lambda gpu: gpu.free), max(gpu.context for gpu in gpus)
+    held = f", {format_bytes(largest.others)} of which others hold" if largest.others else ""
     for client, budget in enumerate(budgets):
-        if budget > largest:
+        if budget > largest.free:
             raise ConfigError(
                 f"client {client} has a budget of {format_bytes(budget)}, more than the largest GPU here "
-                f"({format_bytes(largest)}); lower clients.budgets"
+                f"({format_bytes(largest.memory)}{held}); lower clients.budgets"
             )
         if budget <= context:
             raise ConfigError(

@@ -23,7 +23,7 @@ from zorba_ray.messages import Step, TensorStep
 from zorba_ray.runtime.deaths import first_line, is_death, ran_out_of_memory, what_happened
 from zorba_ray.runtime.launch import alive_nodes, answer
 from zorba_ray.runtime.packing import Slot, Standing
-from zorba_ray.runtime.waiting import Late, Watch, listed
+from zorba_ray.runtime.waiting import Late, NoRoom, Watch, listed
 
 if TYPE_CHECKING:
     from zorba_ray.runs.prepared import Outline
@@ -33,6 +33,7 @@ LATECOMERS = 30.0  # seconds that an actor may still wait for room when others a
 LEAST_HIDDEN = 2**20  # bytes of hidden states, below which a smaller walk saves nothing
 CHUNK = 200  # steps that are sent in one message
 MEND = "lower clients.batch, runtime.hidden_memory or runtime.actors"
+
 
 @dataclass
 class Member:
@@ -364,13 +365,13 @@ class Pool:
         """The slot's node is gone: the others carry its work."""
         ray.kill(member.actor)
         if not member.movable:
-            raise ConfigError(
+            raise NoRoom(
                 f"the node with the GPU of {member.slot.name} left the cluster; bring it back, or go on with what is "
                 f"left by --resume and placement=cohort"
             )
         self._leave(member)
         if not self.members:
-            raise ConfigError("the last node with client actors left the cluster; bring one back and --resume")
+            raise NoRoom("the last node with client actors left the cluster; bring one back and --resume")
         self._say(f"{member.slot.name} is gone with its node; {self._left()}")
         return self._next()
 

@@ -36,7 +36,11 @@ class Halted(ConfigError):
     """The run was told to stop at once; the round under way is left, and done anew when the run goes on."""
 
 
-class Late(ConfigError):
+class NoRoom(ConfigError):
+    """The run lost the machines that carried it: nothing is wrong with it, and it can go on wherever there is room."""
+
+
+class Late(NoRoom):
     """What should have come within a stated time did not."""
 
 

@@ -1,68 +1,92 @@
-"""One run of a study, from config to files, in this process and on one thread. What goes wrong is a result."""
+"""One run of a study: begun or gone on with by a driver in this process, its client actors on the quota in which it
+stands. What goes wrong is a result."""
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.schema import Config
-from zorba_ray.runs.folder import PLANNED, CannotWrite
+from zorba_ray.ledger.snapshot import FOLDER as SNAPSHOTS
+from zorba_ray.ledger.tensors import FOLDER as TENSORS
+from zorba_ray.runs.folder import CannotWrite
+from zorba_ray.studies.store import Outcome
 
-KEPT = (
-    "config.yaml", "bound.json", "method_file.py", *PLANNED, "ledger.jsonl", "summary.json", "records/*/*/*.parquet",
-    "tracking/**/*",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from zorba_ray.runs.simulate import Event
+    from zorba_ray.runtime.warm import Warm
 
-
-@dataclass(frozen=True)
-class Carried:
-    """What came of a run. `status`: ok, diverged, infeasible (it never began) or failed (a fault of the
-    program or of the machine)."""
-
-    status: str
-    message: str  # why, where it is not ok
-    seconds: float
-    files: dict[str, bytes]  # by path below the run's folder
+LOST = "lost"  # a status: the run can go on elsewhere from where it is, and is no result
 
 
-def carry(config: Config, device: str, name: str) -> Carried:
-    """Run in a folder of this machine's own, whose `name` trackers see; the files travel back, so that nodes need share
-    no disk.
+def carry(
+    config: Config, folder: Path, warm: Warm | None = None, told: Callable[[Event], object] = lambda event: None
+) -> Outcome:
+    """Everything from config to summary; `told` hears what happens. A folder that holds a part of this run is gone on
+    with; of another run it is cleared. Tensors and snapshots go in the end: a study keeps records, not weights.
 
-    Tensors that a first-order method keeps beside its ledger stay behind: a study keeps records, not weights.
+    `status`: ok, diverged, infeasible (it never began), failed (a fault of the program or of the machine) or lost.
     """
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="zorba-study-") as place:
-        folder = Path(place) / name
-        try:
-            status, message = outcome(config, folder, device)
-        except Exception as error:
-            lines = traceback.format_exception_only(error)
-            status, message = "failed", f"{lines[-1].strip()}\n{traceback.format_exc()}"
-        files = {
-            path.relative_to(folder).as_posix(): path.read_bytes()
-            for pattern in KEPT
-            for path in folder.glob(pattern)
-            if path.is_file()
-        }
-        return Carried(status, message, time.perf_counter() - started, files)
-
-
-def outcome(config: Config, folder: Path, device: str) -> tuple[str, str]:
-    """Status and message of a run."""
-    from zorba_ray.runs.simulate import Here, simulate
+    from zorba_ray.runtime.waiting import NoRoom
     from zorba_ray.world.world import Diverged
 
+    started = time.perf_counter()
+    status, message = "ok", ""
     try:
-        simulate(config, folder, Here(device))
+        drive(config, folder, can_go_on(config, folder), warm, told)
     except Diverged as error:
-        return "diverged", str(error)
+        status, message = "diverged", str(error)
+    except NoRoom as error:
+        status, message = LOST, str(error)
     except CannotWrite as error:
-        return "failed", str(error)
+        status, message = "failed", str(error)
     except ConfigError as error:
-        return "infeasible", str(error)
-    return "ok", ""
+        status, message = "infeasible", str(error)
+    except Exception as error:
+        lines = traceback.format_exception_only(error)
+        status, message = "failed", f"{lines[-1].strip()}\n{traceback.format_exc()}"
+    if status in ("ok", "diverged"):
+        for name in (SNAPSHOTS, TENSORS):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    return Outcome(status, message, time.perf_counter() - started)
+
+
+def can_go_on(config: Config, folder: Path) -> bool:
+    """Whether a part of this very run is there; of any other nothing is left."""
+    from zorba_ray.runs.resume import can_resume, check_same
+
+    with suppress(ConfigError):
+        if can_resume(folder):
+            check_same(config, folder, trusted=True)
+            return True
+    if folder.exists():
+        shutil.rmtree(folder)
+    return False
+
+
+def drive(
+    config: Config, folder: Path, resume: bool, warm: Warm | None, told: Callable[[Event], object]
+) -> None:
+    """The run's driver, to its end; one that goes wrong on its way is summarised, then raises."""
+    from zorba_ray.runtime.driver import Driver
+
+    started = time.perf_counter()
+    driver = Driver(config, str(folder), resume, warm)
+    try:
+        driver.prepare()
+        try:
+            while events := driver.advance():
+                for event in events:
+                    told(event)
+        except ConfigError as error:
+            driver.finish(False, str(error), time.perf_counter() - started)
+            raise
+        driver.finish(False, "", time.perf_counter() - started)
+    finally:
+        driver.leave()

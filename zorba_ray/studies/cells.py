@@ -131,17 +131,25 @@ def lift(config: Config, budget: str) -> Config:
     return replace(config, clients=replace(config.clients, budgets=budgets))
 
 
-def sweep_runs(study: Study, cell: Cell) -> list[Run]:
-    """One run for every rate, on the sweep's seed, judged by the examples set aside. A single rate needs no sweep.
+def sweep_runs(study: Study, cell: Cell, rates: Sequence[float] | None = None) -> list[Run]:
+    """One run for every rate (none given: the grid's), on the sweep's seed, judged by the examples set aside. A single
+    rate needs no sweep.
 
     No longer than the final runs: arms whose rounds are few and dear are swept over all of them.
     """
     if len(cell.rates) == 1:
         return []
     rounds = min(study.tuning.rounds or cell.config.rounds, cell.config.rounds)
-    evaluation = replace(cell.config.evaluation, data="validation", examples=0, every=rounds)
+    every = first_rung(rounds) if study.tuning.scheduler == "asha" else rounds
+    evaluation = replace(cell.config.evaluation, data="validation", examples=0, every=every)
     config = replace(cell.config, rounds=rounds, evaluation=evaluation)
-    return [make_run(study, cell, "sweep", rate, study.tuning.seed, config) for rate in cell.rates]
+    tried = cell.rates if rates is None else rates
+    return [make_run(study, cell, "sweep", rate, study.tuning.seed, config) for rate in tried]
+
+
+def first_rung(rounds: int) -> int:
+    """Rounds after which a run of a sweep may first be ended early."""
+    return max(1, rounds // 9)
 
 
 def final_runs(study: Study, cell: Cell, rate: float) -> list[Run]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from zorba_ray.records.stream import table
-from zorba_ray.studies.cells import Cell, Run, final_runs, sweep_runs
+from zorba_ray.studies.cells import Cell, Run, final_runs
 from zorba_ray.studies.choose import Choice
 from zorba_ray.studies.spec import Study
-from zorba_ray.studies.store import OUTCOME, choice_of
+from zorba_ray.studies.store import choice_of, read_outcome, swept
 
 Floats = NDArray[np.float64]
 RESULTS, RUNS = "results.parquet", "runs.parquet"
@@ -71,7 +70,7 @@ def collect(study: Study, cells: Sequence[Cell], folder: Path) -> list[Compariso
     for cell in cells:
         choice = choice_of(study, cell, folder)
         runs = final_runs(study, cell, choice.rate) if choice else []
-        sweep = [result for run in sweep_runs(study, cell) if (result := read_result(run, folder))]
+        sweep = [result for run in swept(study, cell, folder) if (result := read_result(run, folder))]
         finals = [result for run in runs if (result := read_result(run, folder))]
         failed = [result for result in (*sweep, *finals) if result.status == "failed"]
         found.append(Comparison(cell, choice, sweep, [r for r in finals if r.status != "failed"], failed))
@@ -80,17 +79,18 @@ def collect(study: Study, cells: Sequence[Cell], folder: Path) -> list[Compariso
 
 def read_result(run: Run, folder: Path) -> Result | None:
     place = folder / run.folder
-    if not (place / OUTCOME).is_file():
+    outcome = read_outcome(place)
+    if outcome is None:
         return None
-    outcome = json.loads((place / OUTCOME).read_text(encoding="utf-8"))
+    ended = outcome.status, outcome.message, outcome.seconds
     if not (place / "records").is_dir():
-        return Result(run, **outcome)
+        return Result(run, *ended)
     records = table(place)
     clients = records.filter(pc.equal(records["kind"], "client"))
     reports = clients.filter(pc.not_equal(clients["status"], "statistics"))
     return Result(
         run,
-        **outcome,
+        *ended,
         curve=curve_of(records, run.config.clients.count),
         reports=reports.num_rows,
         totals={name: float(np.nansum(column(reports, name))) for name in SUMMED},

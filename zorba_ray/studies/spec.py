@@ -34,6 +34,7 @@ from zorba_ray.config.source import Setting, read_argument, read_yaml, top_node
 from zorba_ray.config.units import parse_bytes
 
 METRICS = ("accuracy", "loss")
+BY, SEARCHES, SCHEDULERS = ("sweep", "tune"), ("grid", "random", "optuna"), ("none", "asha")
 FOLDER = "studies"  # of study files, below configs/
 
 
@@ -59,6 +60,10 @@ class Tuning:
     rounds: int = option(0, "rounds of a sweep's run, but no more than its final runs have; 0: as many as those")
     metric: str = option("loss", "which rate is best at the end of the sweep", METRICS)
     key: str = option("step.lr", "the key that is tuned")
+    by: str = option("sweep", "who carries out the sweeps: this program, or Ray Tune, a Tuner for each arm", BY)
+    search: str = option("grid", "Ray Tune's rates: the grid's, or as many between its ends, drawn at random or "
+                         "proposed by Optuna", SEARCHES)
+    scheduler: str = option("none", "what ends a run of Ray Tune early: nothing, or ASHA", SCHEDULERS)
 
 
 @dataclass
@@ -84,8 +89,8 @@ class Study:
     target: float = option(0.9, "the cost of reaching this is tabled: accuracy at least, or loss at most")
     lifted: str = option("1 TiB", "budget of every client of an arm whose budgets are lifted")
     override: list[str] = option([], "key=value over everything else; the command line's keys of runs come here")
-    cpus: float = option(1.0, "CPUs of one run")
-    gpus: float = option(0.0, "GPUs of one run")
+    cpus: float = option(1.0, "CPUs of one run: an actor for each; less than 1 is one actor's share of a CPU")
+    gpus: float = option(0.0, "GPUs of one run, whole ones, or less than 1: its share of one")
     address: str = option("local", "Ray cluster, as runtime.address of a run")
     out: str = option("", "folder of the study; empty: runs/NAME-TIME")
 
@@ -175,7 +180,12 @@ def check(study: Study) -> None:
             "a key together with its values")
     require(len(set(study.scale.values)) == len(study.scale.values), "scale.values", study.scale.values,
             "free of repetitions")
-    require(study.cpus >= 0 and study.gpus >= 0, "cpus, gpus", (study.cpus, study.gpus), "0 or more")
+    amounts = study.cpus, study.gpus
+    require(min(amounts) >= 0 and max(amounts) > 0, "cpus, gpus", amounts, "0 or more, and not both 0")
+    require(study.gpus < 1 or study.gpus == int(study.gpus), "gpus", study.gpus, "a whole number, or less than 1")
+    require(not study.address.startswith("ray://"), "address", study.address,
+            "auto or host:port: runs are written where the command is, so start it on a node of the cluster, as "
+            "`ray job submit` does")
     parse_bytes(study.lifted)
 
 
@@ -186,6 +196,10 @@ def check_tuning(study: Study) -> None:
     require(tuning.rounds >= 0, "tuning.rounds", tuning.rounds, "0 or more")
     require(bool(tuning.factors) and min(tuning.factors) > 0, "tuning.factors", tuning.factors, "positive numbers")
     require(len(set(tuning.factors)) == len(tuning.factors), "tuning.factors", tuning.factors, "free of repetitions")
+    for name, known in (("by", BY), ("search", SEARCHES), ("scheduler", SCHEDULERS)):
+        require(getattr(tuning, name) in known, f"tuning.{name}", getattr(tuning, name), f"one of {', '.join(known)}")
+    require(tuning.by == "tune" or (tuning.search, tuning.scheduler) == ("grid", "none"), "tuning.by", tuning.by,
+            "tune, for a search or a scheduler of Ray Tune's")
     for i, arm in enumerate(study.arms):
         require(arm.lr >= 0, f"arms.{i}.lr", arm.lr, "0 or more")
         require(all(rate > 0 for rate in arm.rates), f"arms.{i}.rates", arm.rates, "positive numbers")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,16 +17,17 @@ import yaml  # type: ignore[import-untyped]
 
 from zorba_ray.config.errors import ConfigError
 from zorba_ray.config.load import to_yaml
+from zorba_ray.ledger import count_rounds, has_header
 from zorba_ray.records.schema import EvaluationRecord, to_records
 from zorba_ray.records.stream import table
-from zorba_ray.runs.folder import CONFIG, make_alone, make_named, write_whole, writing_to
+from zorba_ray.runs.folder import CONFIG, LEDGER, make_alone, make_named, write_whole, writing_to
 from zorba_ray.runs.lock import Lock
-from zorba_ray.studies.carry import Carried
 from zorba_ray.studies.cells import RUNS, Cell, Run, sweep_runs
 from zorba_ray.studies.choose import Choice, Tried, choose
 from zorba_ray.studies.spec import Study, load_study
 
 STUDY, OUTCOME = "study.yaml", "outcome.json"
+RATE = re.compile(r"sweep-lr(.+)-seed\d+")  # of a run's folder
 KEPT = "runs that are done are kept"
 
 
@@ -36,6 +38,7 @@ class Outcome:
     status: str
     message: str
     seconds: float
+    config: str = ""  # digest of what was asked for: config.yaml says what `auto` came to
 
 
 @contextmanager
@@ -97,34 +100,39 @@ def resumed(folder: Path) -> Study:
     return load_study(folder / STUDY)
 
 
-def keep(run: Run, carried: Carried, folder: Path) -> Outcome:
-    """Put a run's files where they belong, whole or not at all."""
+def keep(run: Run, outcome: Outcome, folder: Path) -> Outcome:
+    """Write down what came of a run, beside what it left; the last thing to be done of it."""
     place = folder / run.folder
-    outcome = Outcome(carried.status, carried.message, carried.seconds)
-    waiting = place.with_name(f".{place.name}.tmp")
-    for old in (waiting, place):
-        if old.exists():
-            shutil.rmtree(old)
-    for name, content in carried.files.items():
-        path = waiting / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    waiting.mkdir(parents=True, exist_ok=True)
-    (waiting / CONFIG).write_text(to_yaml(run.config), encoding="utf-8")
-    (waiting / OUTCOME).write_text(json.dumps(dataclasses.asdict(outcome), indent=1), encoding="utf-8")
-    waiting.replace(place)
+    place.mkdir(parents=True, exist_ok=True)
+    outcome = dataclasses.replace(outcome, config=asked(run))
+    if not (place / CONFIG).exists():  # it never began
+        write_whole(place / CONFIG, to_yaml(run.config))
+    write_whole(place / OUTCOME, json.dumps(dataclasses.asdict(outcome), indent=1))
     return outcome
+
+
+def asked(run: Run) -> str:
+    return hashlib.sha256(to_yaml(run.config).encode()).hexdigest()
+
+
+def read_outcome(place: Path) -> Outcome | None:
+    """Of a run's folder; None where there is none, or a torn one."""
+    try:
+        return Outcome(**json.loads((place / OUTCOME).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def rounds_done(place: Path) -> int:
+    """Of a run, under way or not."""
+    ledger = place / LEDGER
+    return count_rounds(ledger) if has_header(ledger) else 0
 
 
 def outcome_of(run: Run, folder: Path) -> Outcome | None:
     """What came of a run; None where it is still to be done: never done, with another config, or failed."""
-    place = folder / run.folder
-    try:
-        outcome = Outcome(**json.loads((place / OUTCOME).read_text(encoding="utf-8")))
-        same = (place / CONFIG).read_text(encoding="utf-8") == to_yaml(run.config)
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-    return outcome if same and outcome.status != "failed" else None
+    outcome = read_outcome(folder / run.folder)
+    return outcome if outcome and outcome.config == asked(run) and outcome.status != "failed" else None
 
 
 def tried(run: Run, outcome: Outcome, folder: Path) -> Tried:
@@ -136,11 +144,21 @@ def tried(run: Run, outcome: Outcome, folder: Path) -> Tried:
 
 def choice_of(study: Study, cell: Cell, folder: Path) -> Choice | None:
     """The rate of a cell whose sweep is done, from its folders; None where no rate worked or runs are missing."""
-    sweep = sweep_runs(study, cell)
-    if not sweep:
+    if len(cell.rates) == 1:
         return Choice(cell.rates[0], "")
+    sweep = swept(study, cell, folder)
     outcomes = [(run, outcome_or_failed(run, folder)) for run in sweep]
     return choose([tried(run, outcome, folder) for run, outcome in outcomes], study.tuning.metric)
+
+
+def swept(study: Study, cell: Cell, folder: Path) -> list[Run]:
+    """The runs of a cell's sweep: of the grid, or of the rates that a search has tried so far."""
+    grid = sweep_runs(study, cell)
+    if study.tuning.search == "grid" or not grid:
+        return grid
+    found = [RATE.fullmatch(path.name) for path in (folder / grid[0].folder.parent).glob("sweep-*")]
+    rates = sorted({float(match[1]) for match in found if match})
+    return [run for run in sweep_runs(study, cell, rates) if (folder / run.folder).is_dir()]
 
 
 def outcome_or_failed(run: Run, folder: Path) -> Outcome:
