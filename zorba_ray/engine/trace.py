@@ -28,6 +28,9 @@ aten = torch.ops.aten
 SHOW = Tensor.data.__set__  # type: ignore[attr-defined]
 ASKED = (aten._local_scalar_dense.default,)  # questions for a number, which is answered by 0: a mask is not all ones
 
+ON_HOST = (aten.clone.default, aten.sub.Tensor)  # with what left the device, for which one number stands there: a
+# model of any size is followed in next to no memory
+
 
 class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes on the device: `live` now, `peak` since the beginning or the last `restart`; `moved` over the bus."""
@@ -70,7 +73,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is aten._to_copy.default and "device" in kwargs and (kwargs["device"].type == "meta") != away:
             self.moved += args[0].nbytes
             if away:
-                return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+                return torch.zeros((), dtype=kwargs.get("dtype") or args[0].dtype).expand(args[0].shape)
+        if func in ON_HOST and all(t.numel() > 1 and not any(t.stride()) for t in given):
+            return func(*(t.as_strided((), ()) for t in given)).expand(given[0].shape)
         out = func(*args, **kwargs)
         self.follow(t for t in tree_leaves(out) if isinstance(t, Tensor))
         return out
