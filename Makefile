@@ -32,12 +32,13 @@ test: $(READY)  ## the fast tests: those with Ray one after the other, beside th
 test-slow: $(READY)  ## the slow tests, and those on real data and models (ZORBA_RAY_SHARED)
 	@$(MAKE) --no-print-directory -j2 test-here test-on-ray TESTS='$(SLOW)'
 
-test-release: $(READY)  ## before a release: what CI's time does not hold, the soak at size, and other versions of Ray
+test-release: $(READY)  ## before a release: what CI's time does not hold, the soak at size, other versions of Ray and of all else
 	$(BIN)/python -m pip install --quiet -e '.[tensorboard,mlflow,wandb,trackio,notebooks]' -c constraints.txt
 	$(PYTEST) tests/tracking
 	$(PYTEST) -m 'release and not gpu'
 	ZORBA_SOAK=30 $(BIN)/python -m pytest tests/runtime/test_soak.py
 	$(BIN)/python analysis/ray_versions.py
+	$(BIN)/python analysis/lower_bounds.py
 
 test-here:
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m '$(TESTS) and not ray'

@@ -36,6 +36,7 @@ class Arm:
     merit: float
     rate: float  # best, by the merit
     fall: float  # of the loss, at the best rate of the sweep: median of the final runs, of other seeds
+    chosen: float  # fall of the run of the sweep that chose this rate
     best: float  # that rate
     edge: bool  # which is an end of the grid
     seeds: list[float]  # falls of the final runs
@@ -77,8 +78,8 @@ def arm(folder: Path, known: dict[str, Floats], base: Instance) -> Arm | None:
     at = int(np.argmax([fall for _, fall in sweep]))
     seeds = [fall for _, fall in falls(folder, "final")]
     return Arm(
-        folder.name, plan.merit, plan.rate, float(np.median(seeds or [sweep[at][1]])), sweep[at][0],
-        at in (0, len(sweep) - 1), seeds, worth.gain.tolist(),
+        folder.name, plan.merit, plan.rate, float(np.median(seeds or [sweep[at][1]])), sweep[at][1],
+        sweep[at][0], at in (0, len(sweep) - 1), seeds, worth.gain.tolist(),
     )  # fmt: skip
 
 
@@ -123,14 +124,15 @@ def main() -> None:
         for each in arms
     ]  # fmt: skip
     blocks = [[name, *(f"{value:.3g}" for value in values)] for name, values in known.items()]
-    means, predicted, best = (
+    means, chosen, predicted, best = (
         np.array([float(np.mean(each.seeds or [each.fall])) for each in arms]),
-        *(np.array([getattr(each, name) for each in arms]) for name in ("rate", "best")),
+        *(np.array([getattr(each, name) for each in arms]) for name in ("chosen", "rate", "best")),
     )
     text = "\n\n".join([
         text_table(["Plan", "Merit", "Its rate", "Measured fall", "Best rate (* at an end)", "Seeds"], rows),
         f"Rank correlation of merit and fall, the median of its seeds: {correlation:.3f}; with their mean "
-        f"{rank_correlation(merits, means):.3f}; of the best rates {rank_correlation(predicted, best):.3f}",
+        f"{rank_correlation(merits, means):.3f}, with the one run that chose the rate "
+        f"{rank_correlation(merits, chosen):.3f}; of the best rates {rank_correlation(predicted, best):.3f}",
         text_table(["Statistic, by block", *map(str, range(base.blocks))], blocks),
     ])  # fmt: skip
     print(text)

@@ -100,8 +100,8 @@ def test_the_command_explains_and_writes(tmp_path: Path, capsys: pytest.CaptureF
 
     from zorba_ray.commands.allocate import main
 
-    levels = ["allocation.order=[convergence,vram]", "allocation.epsilon=[0.1,0]"]
-    assert main([f"out={tmp_path}", "clients.count=6", "step.weights=equal", *levels]) == 0
+    levels = ["allocation.order=[convergence,vram]", "allocation.epsilon=[0.1,0]", "allocation.time_limit=1"]
+    assert main([f"out={tmp_path}", "clients.count=4", "step.weights=equal", *levels]) == 0
     shown = capsys.readouterr().out
     for word in ("Class", "Clients m", "Limit", "Merit", "ε buys", "one_each"):
         assert word in shown
@@ -157,7 +157,7 @@ def test_where_budgets_hold_everything_one_line_says_so() -> None:
 
 @pytest.mark.parametrize("size", [1e-3, 1.0])
 def test_tables_of_next_to_nothing_are_readable(size: float) -> None:
-    instance = uniform_instance(5, 4, lr=0.0, gradient=np.full(4, size), client_variance=np.full(4, size))
+    instance = uniform_instance(5, 3, lr=0.0, gradient=np.full(3, size), client_variance=np.full(3, size))
     plan = make_plan(instance, AllocationConfig(formulation="classes"), 0)
     others = [describe(name, alternative(name, instance, 0), Bound(instance)) for name in NAMES]
     text = levels_table(plan, False) + alternatives_table([plan, *others])

@@ -21,7 +21,7 @@ from zorba_ray.runs.summary import read_summary
 
 TINY = {
     "clients": {"count": 3, "batch": 2}, "rounds": 3, "zo": {"directions": 2}, "allocation": {"plan": "cyclic"},
-    "evaluation": {"every": 3, "examples": 16},
+    "evaluation": {"every": 3, "examples": 16}, "task": {"train_examples": 100, "test_examples": 20},
 }  # fmt: skip
 
 

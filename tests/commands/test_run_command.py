@@ -17,7 +17,7 @@ from zorba_ray.ledger import read_ledger
 
 TINY = [
     "clients.count=3", "clients.batch=2", "rounds=60", "zo.directions=2", "allocation.plan=cyclic",
-    "evaluation.every=20", "evaluation.examples=64",
+    "evaluation.every=20", "evaluation.examples=40", "task.train_examples=200", "task.test_examples=40",
 ]  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def test_of_a_folder_with_its_config_alone_only_can_be_asked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     keys = [f"model.path={shape_only(tmp_path / 'shape')}", *SMALL]
-    assert main(["allocate", *keys, "allocation.plan=zorba", "out=plan"]) == 0
+    assert main(["allocate", *keys, "allocation.plan=zorba", "allocation.time_limit=1", "out=plan"]) == 0
     assert "no tokenizer of" in capsys.readouterr().out
     assert main(["run", "--dry-run", "--local", "--json", *keys]) == 0
     told = json.loads(capsys.readouterr().out)

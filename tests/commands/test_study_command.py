@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from zorba_ray.commands.study import main
+from zorba_ray.studies import compute
+from zorba_ray.studies.cells import cells
+from zorba_ray.studies.spec import load_study
 
 STUDY = """
 name: small
@@ -108,6 +111,24 @@ def test_the_plan_is_printed_without_running(tmp_path: Path, capsys: pytest.Capt
     assert main([str(tmp_path / "small.yaml"), "--plan"]) == 0
     printed = capsys.readouterr().out
     assert "16 runs, 48 rounds" in printed and "wild: 2 rates × 3 rounds, 2 seeds × 3 rounds; rates 50, 100" in printed
+
+
+@pytest.mark.slow
+def test_what_a_study_takes_is_told_before_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.yaml").write_text(STUDY)
+    line = [str(tmp_path / "small.yaml"), "only=[plan, too large]"]
+    assert main([*line, "--dry-run", "--json"]) == 0
+    plan, large = json.loads(capsys.readouterr().out)["compute"]
+    assert (plan["runs"], plan["rounds"], plan["client_rounds"]) == (4, 12, 48)
+    assert plan["flops"] > 0 and plan["core_seconds"] > 0 and plan["disk"] > 0 and not plan["why"]
+    assert large["flops"] == 0 and "does not fit" in large["why"]
+    every = cells(load_study(tmp_path / "small.yaml"))
+    study = load_study(tmp_path / "small.yaml")
+    assert not compute.is_much(study, every)
+    monkeypatch.setattr(compute, "MUCH", 4 * 48)
+    assert compute.is_much(study, every), "all four arms"
 
 
 @pytest.mark.ray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -45,9 +46,9 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of what a release has, and unpacked."""
-    source, built, unpacked = (tmp_path_factory.mktemp(name) for name in ("source", "built", "site"))
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of what a release has."""
+    source, built = (tmp_path_factory.mktemp(name) for name in ("source", "built"))
     for name in ("zorba_ray", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -55,7 +56,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", built, source]
     made = subprocess.run(build, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
-    (wheel,) = built.glob("*.whl")
+    return next(built.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel, unpacked."""
+    unpacked = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as content:
         content.extractall(unpacked)
     return unpacked
@@ -89,6 +96,25 @@ def test_a_wheel_finds_its_files_from_an_empty_folder(site: Path, tmp_path: Path
 def test_a_wheel_runs_the_default_from_an_empty_folder(site: Path, tmp_path: Path) -> None:
     alone(site, tmp_path, "-m", "zorba_ray", "run", "--local", *RUN, f"out={tmp_path / 'run'}")
     assert (tmp_path / "run" / "summary.json").is_file()
+
+
+@pytest.mark.release
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_an_installed_wheel_runs_the_default_on_ray(wheel: Path, tmp_path: Path) -> None:
+    """As a user has it: an environment of its own, with all that the wheel asks for, and the command from anywhere."""
+    place = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    for what in ("torch", str(wheel)):
+        install = [place / "bin" / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", what]
+        made = subprocess.run(install, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [place / "bin" / "zorba-ray", "run", "out=run"]
+    made = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    told = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert told["rounds_done"] == 100 and told["accuracy_last"] > 0.9 and (tmp_path / "run" / "report.html").is_file()
 
 
 def test_every_room_is_a_package_of_the_wheel() -> None:

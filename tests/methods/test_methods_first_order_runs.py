@@ -56,7 +56,7 @@ def test_reports_do_not_depend_on_who_is_asked_together(name: str) -> None:
             assert a is None or b is None or a.tobytes() == b.tobytes()
 
 
-@methods
+@pytest.mark.parametrize("name", ["fedavg-sgd-epochs", "fedit-exact-nf4"])
 def test_a_resumed_run_is_the_run(name: str, tmp_path: Path) -> None:
     prepared = prepare(config(name))
     run(prepared, tmp_path / "whole")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from methods.zeroth_runs import config_of, ledger_of, run
 
 from zorba_ray.config.errors import ConfigError
+from zorba_ray.config.load import to_yaml
 from zorba_ray.ledger import read_ledger
 from zorba_ray.methods import METHODS, has_gradients, method_of, register
 from zorba_ray.methods.zorba import probes
@@ -38,9 +40,9 @@ def test_a_preset_holds_only_keys_of_its_method_and_trains(path: Path, tmp_path:
     assert len(rounds) == 2 and all(math.isfinite(each.loss) and each.step_norm > 0 for each in rounds)
 
 
-def example() -> str:
-    """The Python of docs/methods.md."""
-    text = (ROOT / "docs" / "methods.md").read_text()
+def example(page: str = "methods") -> str:
+    """The Python of a page of docs/."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     return text.partition("```python\n")[2].partition("```")[0]
 
 
@@ -63,6 +65,35 @@ def test_the_docs_method_of_ones_own_runs_and_is_counted(tmp_path: Path, no_trac
     assert not any(entry.step.moved().any() for entry in read_ledger(tmp_path / "strict" / LEDGER).entries)
     with pytest.raises(ConfigError, match=r"feedsign\.margin takes a number"):
         config_of(*overrides, "feedsign.margin=much")
+
+
+def test_a_config_has_no_keys_of_a_method_file_that_is_not_its_own(tmp_path: Path, no_trace: None) -> None:
+    """In a study one arm may have a method of its own, and the other arms' configs are read where it is not known."""
+    plain = to_yaml(config_of("rounds=2"))
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.py").write_text(example().replace('register("feedsign"', f'register("{name}"'))
+        own = config_of(f"method_file={tmp_path / name}.py", f"method={name}")
+        assert method_of(own).upload.__module__ == f"zorba_ray_own_{name}"  # type: ignore[union-attr]
+    assert to_yaml(config_of("rounds=2")) == plain and "first" not in to_yaml(own)
+    same = tmp_path / "third.py"
+    same.write_text(example().replace('register("feedsign"', 'register("second"'))
+    assert method_of(config_of(f"method_file={same}", "method=second")).upload.__module__ == "zorba_ray_own_third"  # type: ignore[union-attr]
+    assert method_of(own).upload.__module__ == "zorba_ray_own_second"  # type: ignore[union-attr]
+
+
+def test_the_docs_rule_of_averaging_leaves_the_farthest_out(tmp_path: Path, no_trace: None) -> None:
+    own = tmp_path / "cautious.py"
+    own.write_text(example("extend"))
+    config = config_of("method=cautious", f"method_file={own}", "rounds=2", "zo.directions=3")
+    run(prepare(config), tmp_path / "run")
+    rows = [row for row in table(tmp_path / "run").to_pylist() if row["kind"] == "client" and row["round"] == 0]
+    matrix = prepare(config).allocator.active_in(0)
+    (first, _) = (entry.step for entry in read_ledger(tmp_path / "run" / LEDGER).entries)
+    for block, c in enumerate(first.coefficients):
+        mine = np.array([row["scalars"] for row in rows if matrix[row["client"], block]])
+        for j, column in enumerate(mine.T if len(mine) else ()):
+            kept = np.delete(column, np.abs(column - np.median(column)).argmax()) if len(column) > 2 else column
+            assert c[j] == pytest.approx(kept.mean(), rel=1e-5, abs=1e-6)
 
 
 def test_a_registered_name_is_a_method_of_the_config(no_trace: None) -> None:

@@ -101,7 +101,7 @@ def test_a_resumed_run_arrives_at_the_same_ledger(tmp_path: Path, overrides: lis
 def test_pro_draws_by_what_the_ledger_tells(tmp_path: Path) -> None:
     """Chances are the softmax of the normalised mean |ρ| over all draws, and later draws follow them."""
     config = config_of(
-        "method=fedkseed", "zo.local_steps=30", "zo.directions=1", "fedkseed.size=8", "fedkseed.draw=pro"
+        "method=fedkseed", "zo.local_steps=16", "zo.directions=1", "fedkseed.size=8", "fedkseed.draw=pro"
     )
     run(prepare(config), tmp_path)
     steps = [entry.step for entry in read_ledger(tmp_path / LEDGER).entries]

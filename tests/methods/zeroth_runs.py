@@ -18,7 +18,8 @@ from zorba_ray.runs.simulate import Here, Simulation
 
 SMALL = (
     "clients.count=4", "rounds=3", "seed=5", "allocation.plan=cyclic", "clients.batch=4", "task.max_tokens=24",
-    "evaluation.every=100", "evaluation.examples=32", "guard.loss_multiple=1000",
+    "evaluation.every=100", "evaluation.examples=32", "guard.loss_multiple=1000", "task.train_examples=200",
+    "task.test_examples=40",
 )  # fmt: skip
 
 

@@ -122,7 +122,8 @@ def test_a_sparkline_of_a_fall_falls() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.04, "0.0 s"), (9.9, "9.9 s"), (9.96, "10 s"), (99, "99 s"), (100, "1 min 40 s"), (3599.6, "1 h 00 min"),
+    [(0.0, "0.0 s"), (0.04, "40 ms"), (0.0995, "0.1 s"),
+     (9.9, "9.9 s"), (9.96, "10 s"), (99, "99 s"), (100, "1 min 40 s"), (3599.6, "1 h 00 min"),
      (7500, "2 h 05 min")],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:

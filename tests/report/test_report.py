@@ -18,6 +18,7 @@ from zorba_ray.config.words import flops
 from zorba_ray.records.stream import table
 from zorba_ray.report import curves, figures
 from zorba_ray.report.gather import read_run
+from zorba_ray.report.pictures import Picture, inline
 from zorba_ray.report.run_page import write_report
 from zorba_ray.runs.memory import ClassMemory, write_memory
 
@@ -82,6 +83,7 @@ def test_the_report_says_what_came_out(run_folder: MakeRun) -> None:
                  "small", "medium", "large", "2.31", "1.30 %", "python -m zorba_ray.replay", "Sent up"):  # fmt: skip
         assert text in seen.text, text
     assert seen.tags.count("svg") == 5 + 3  # of them panels of curves
+    assert "All 20 clients took part in every round" in seen.text and "What it cost to get there" in seen.text
     assert "batch: 8" in seen.text and "numpy" in seen.text  # config and environment
     assert "--resume" not in seen.text
 
@@ -185,7 +187,8 @@ def test_class_rows_add_up_to_the_records(run_folder: MakeRun) -> None:
 
 def test_the_map_of_few_clients_has_one_cell_each_in_its_own_colour() -> None:
     matrix = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 1]], dtype=bool)
-    svg = figures.allocation_map(matrix, [("a", np.array([0, 2])), ("b", np.array([1]))], ["x", "y", "z"])
+    groups = [("a", np.array([0, 2])), ("b", np.array([1]))]
+    svg = inline(Picture("map", lambda: figures.allocation_map(matrix, groups, ["x", "y", "z"]), {}))
     ET.fromstring(svg)
     cells = re.findall(r"fill: var\(--(accent|empty)\)", svg)
     assert cells.count("accent") == matrix.sum() and cells.count("empty") == (~matrix).sum()

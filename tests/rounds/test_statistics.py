@@ -194,7 +194,8 @@ def test_too_few_probes_are_one_line():
 def test_where_budgets_do_not_hold_all_blocks_each_is_probed_by_those_who_can_hold_it():
     config = load_config(None, ["clients.count=4", "clients.budgets.explicit=[1 GiB, 1 MiB, 1 MiB, 1 MiB]",
                                 "allocation.statistics=estimated", "allocation.probe_clients=4",
-                                "task.train_examples=200", "task.test_examples=20"])  # fmt: skip
+                                "task.train_examples=200", "task.test_examples=20", "clients.batch=2",
+                                "task.max_tokens=16", "allocation.time_limit=1"])  # fmt: skip
     prepared = prepare(config)
     host, allocator, asked = build_host(prepared.base, "cpu"), prepared.allocator, []
 

@@ -71,7 +71,7 @@ def killed(at: int, every: int, act: Callable[[], Any]) -> bool:
         return False
 
 
-@pytest.mark.parametrize("every", [1, 50])
+@pytest.mark.parametrize("every", [1, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_run_killed_after_any_write_and_resumed_is_the_undisturbed_run(tmp_path: Path, every: int) -> None:
     run(tmp_path / "whole", *ESTIMATED)
     expected = outcome(tmp_path / "whole")
@@ -137,6 +137,7 @@ simulation.finish()
 """
 
 
+@pytest.mark.slow
 def test_a_living_run_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from zorba_ray.commands.run import main
 

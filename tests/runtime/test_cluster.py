@@ -315,7 +315,8 @@ def test_metrics_wait_for_nobody(three_nodes: Cluster, monkeypatch: pytest.Monke
 def test_a_killed_driver_is_one_line_and_resuming_arrives_at_the_same_bytes(tmp_path: Path):
     """Real processes: the command, its Ray, its driver actor."""
     arguments = ["clients.count=3", "clients.batch=2", "rounds=60", "zo.directions=2", "allocation.plan=cyclic",
-                 "evaluation.every=20", "evaluation.examples=64"]  # fmt: skip
+                 "evaluation.every=20", "evaluation.examples=40", "task.train_examples=200",
+                 "task.test_examples=40"]  # fmt: skip
     whole = run_in_process_of_its_own(*arguments, f"out={tmp_path / 'whole'}")
     assert whole.wait(timeout=200) == 0
     broken = tmp_path / "broken"

@@ -31,6 +31,7 @@ from zorba_ray.runtime.pool import Pool
 SMALL = [
     "clients.count=4", "rounds=5", "zo.directions=3", "seed=5", "allocation.plan=cyclic",
     "evaluation.every=2", "evaluation.examples=96", "task.train_examples=200", "task.test_examples=120",
+    "clients.batch=4", "task.max_tokens=24",
 ]  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from zorba_ray.runtime.driver import Driver
 SMALL = [
     "clients.count=4", "rounds=4", "zo.directions=2", "seed=3", "allocation.plan=cyclic",
     "evaluation.every=4", "evaluation.examples=32", "task.train_examples=200", "task.test_examples=40",
+    "clients.batch=4", "task.max_tokens=24",
 ]  # fmt: skip
 
 TURNS = ["placement=per_client", "runtime.actors=2"]  # four clients, two at a time

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-of-the-tests-0123456789abcdef"
 TINY = [
     "clients.count=3", "clients.batch=2", "rounds=6", "zo.directions=2", "allocation.plan=cyclic",
-    "evaluation.every=6", "evaluation.examples=64",
+    "evaluation.every=6", "evaluation.examples=40", "task.train_examples=200", "task.test_examples=40",
 ]  # fmt: skip
 WITH_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 

@@ -27,7 +27,7 @@ from zorba_ray.runtime.driver import Driver
 SMALL = [
     "clients.count=4", "rounds=9", "zo.directions=2", "seed=3", "allocation.plan=cyclic", "runtime.actors=2",
     "evaluation.every=9", "evaluation.examples=32", "checkpoint.every=2", "task.train_examples=200",
-    "task.test_examples=40",
+    "task.test_examples=40", "clients.batch=4", "task.max_tokens=24",
 ]  # fmt: skip
 
 

@@ -21,25 +21,36 @@ from zorba_ray.world.budgets import Budgets, client_budgets
 
 __all__ = [
     "NAMES", "Bound", "Budgets", "Instance", "Level", "ModelShape", "Plan", "VramModel", "afforded", "alternative",
-    "client_budgets", "describe", "instance_from", "make_plan", "rotated", "textbook", "without_program",
+    "client_budgets", "describe", "instance_from", "make_plan", "make_plans", "rotated", "textbook", "without_program",
 ]  # fmt: skip
 
 
 def make_plan(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
     """The plan that `config.plan` names. A simple rule that breaks a budget is refused; one that misses the coverage is
     allowed (blocks that nobody tunes stay as they are) and says so."""
-    plan = checked_plan(instance, config, seed)
+    return make_plans(instance, [config], seed)[0]
+
+
+def make_plans(instance: Instance, configs: Sequence[AllocationConfig], seed: int) -> list[Plan]:
+    """The plans of configs that differ in ε alone, for little more than one of them takes."""
+    config = configs[0]
     known = config.statistics == "estimated" or bool(config.gradient or config.batch_variance or config.client_variance)
-    return replace(plan, messages=(*plan.messages, *advice(instance, plan))) if known else plan
-
-
-def checked_plan(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
-    """Without advice."""
     if config.plan == "zorba":
-        plan = solve(instance, config, seed)
-        bare = [instance.name(int(block)) for block in np.flatnonzero(plan.coverage == 0)]
-        some = 0 < len(bare) < instance.blocks
-        return replace(plan, messages=(*plan.messages, *untuned(bare))) if some else plan
+        plans = [with_untuned(plan, instance) for plan in solve(instance, configs, seed)]
+    else:
+        plans = [ruled(instance, each, seed) for each in configs]
+    return [replace(p, messages=(*p.messages, *advice(instance, p))) if known else p for p in plans]
+
+
+def with_untuned(plan: Plan, instance: Instance) -> Plan:
+    """Says which blocks nobody tunes, where others are tuned."""
+    bare = [instance.name(int(block)) for block in np.flatnonzero(plan.coverage == 0)]
+    some = 0 < len(bare) < instance.blocks
+    return replace(plan, messages=(*plan.messages, *untuned(bare))) if some else plan
+
+
+def ruled(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
+    """A simple rule's, refused where it does not fit."""
     plan = without_program(instance, config, seed)
     over = int((plan.slack < 0).sum())
     if over:
@@ -58,7 +69,7 @@ def without_program(instance: Instance, config: AllocationConfig, seed: int) -> 
 
 
 def untuned(names: Sequence[str]) -> list[str]:
-    """What to say of blocks that nobody tunes, where others are tuned."""
+    """What to say of them."""
     first = ", ".join(names[:3]) + " …" * (len(names) > 3)
     return [f"nobody tunes {first} ({len(names)} blocks): they stay as they are; allocation.coverage=1 has each "
             f"tuned, or says what budgets that takes"]  # fmt: skip

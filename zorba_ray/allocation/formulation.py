@@ -10,7 +10,7 @@ counts    how many clients of each class tune each block; for many blocks. Dealt
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,11 +40,6 @@ class Formulation:
     rows: Callable[[Floats, Groups], Matrix]  # a solution as rows of groups
     exact: dict[str, bool]
     activation: Activation
-
-    def branch(self) -> Formulation:
-        """A copy to which rows may be added. Compute, which adds variables, must not be among what is still to come
-        unless it is there already."""
-        return replace(self, program=self.program.copy(), objectives=dict(self.objectives))
 
     def objective(self, name: str) -> Linear:
         """The expression of an objective. That of compute, which is large, is added when it is first wanted."""

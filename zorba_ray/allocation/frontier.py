@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from zorba_ray.allocation.bound import Bound
-from zorba_ray.allocation.enumeration import enumerable
-from zorba_ray.allocation.feasibility import check
 from zorba_ray.allocation.instance import Instance
-from zorba_ray.allocation.lexicographic import Levels, solve
+from zorba_ray.allocation.lexicographic import solve
 from zorba_ray.allocation.plan import Plan
 from zorba_ray.config.schema import AllocationConfig
 
@@ -24,18 +21,7 @@ def frontier(
         replace(config, order=["convergence", "vram"], epsilon=[epsilon, 0.0], epsilon_kind="relative")
         for epsilon in sweep
     ]
-    check(instance)
-    if enumerable(Bound(instance), config.formulation):
-        plans = [(each.epsilon[0], solve(instance, each, seed)) for each in settings]
-    else:  # the first level is the same for all
-        levels = Levels(instance, settings[0], seed)
-        found = levels.find()
-        plans = []
-        for each in settings:
-            branch = levels.branch(each)
-            branch.close(found)
-            branch.close(branch.find())
-            plans.append((each.epsilon[0], branch.finish()))
+    plans = list(zip(sweep, solve(instance, settings, seed), strict=True))
     return [
         (epsilon, plan) for epsilon, plan in plans
         if not any(dominates(other, plan) for _, other in plans)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -51,7 +52,8 @@ class Found:
 
 
 class Levels:
-    """The run through the levels of one instance: `find` and `close` each of them in order, then `finish`."""
+    """The run through the levels of one instance: `find` and `close` each of them in order, then `finish`. What
+    `find` finds first does not depend on ε: `branch` goes on from there with others."""
 
     def __init__(self, instance: Instance, config: AllocationConfig, seed: int):
         self.instance, self.config, self.seed = instance, config, seed
@@ -69,8 +71,10 @@ class Levels:
         self.bound = self.bound.at(max(worths, key=lambda worth: worth.merit).rate)
         self.form = self.formulated(self.bound)
 
-    def solve(self) -> Plan:
-        for _ in self.config.order:
+    def solve(self, first: Found) -> Plan:
+        """The levels after the first, too."""
+        self.close(first)
+        for _ in self.config.order[1:]:
             self.close(self.find())
         if self.config.order[0] != "convergence":
             alone = replace(self.config, order=["convergence"], epsilon=[0.0])
@@ -206,10 +210,10 @@ class Levels:
             self.state = State(self.bound, self.groups, rows, self.worst)
 
     def branch(self, config: AllocationConfig) -> Levels:
-        """The same run with other later levels."""
+        """The same run, after its first level, with another ε."""
         other = copy.copy(self)
         other.config, other.limits, other.levels = config, dict(self.limits), list(self.levels)
-        other.form = self.form.branch()
+        other.form = other.formulated(other.bound)
         return other
 
     def finish(self) -> Plan:
@@ -253,13 +257,13 @@ class Levels:
         return solved
 
     def best_rule(self, objective: str) -> tuple[float, str, Matrix | None]:
-        """Large instances are searched in groups: what the simple rules do for the clients themselves, at best."""
+        """What the simple rules do for the clients themselves, at best: large instances are searched in groups, and a
+        search begins from few of them or may end by its time."""
         best: tuple[float, str, Matrix | None] = (np.inf, "", None)
-        if len(self.groups.size) < self.instance.clients:
-            for name, matrix in self.rules.items():
-                value = objective_of(self.bound, matrix, objective, self.worst)
-                if value < best[0]:
-                    best = value, name, matrix
+        for name, matrix in self.rules.items():
+            value = objective_of(self.bound, matrix, objective, self.worst)
+            if value < best[0]:
+                best = value, name, matrix
         return best
 
     @cached_property
@@ -358,15 +362,24 @@ def by_enumeration(bound: Bound, config: AllocationConfig) -> Plan:
     return describe("zorba", plans.matrices[chosen], bound, done, (), float(merit.max()))
 
 
-def solve(instance: Instance, config: AllocationConfig, seed: int) -> Plan:
-    """The plan `zorba`. Where no plan gains it is the one that loses least, and says so: a run near its optimum, or one
+def solve(instance: Instance, configs: Sequence[AllocationConfig], seed: int) -> list[Plan]:
+    """The plan `zorba` for each of several configs that differ in ε alone; a first level of merit, most of the work, is
+    the same for all. Where no plan gains it is the one that loses least, and says so: a run near its optimum, or one
     whose statistics are mostly noise, is no mistake of the user's."""
     check(instance)
-    bound = Bound(instance)
-    small = enumerable(bound, config.formulation)
-    plan = by_enumeration(bound, config) if small else Levels(instance, config, seed).solve()
-    if plan.merit or config.order[0] != "convergence":
-        return plan
+    bound, first = Bound(instance), configs[0]
+    if enumerable(bound, first.formulation):
+        plans = [by_enumeration(bound, config) for config in configs]
+    elif first.order[0] == "convergence":
+        levels = Levels(instance, first, seed)
+        found = levels.find()
+        plans = [levels.branch(config).solve(found) for config in configs]
+    else:
+        plans = [(levels := Levels(instance, config, seed)).solve(levels.find()) for config in configs]
+    return [plan if plan.merit or first.order[0] != "convergence" else hopeless(plan) for plan in plans]
+
+
+def hopeless(plan: Plan) -> Plan:
     return replace(plan, messages=(*plan.messages, (
         "by these statistics no plan brings the loss down: what its clients' gradients are off (client variance) "
         "outweighs the gradient over allocation.horizon; of those that the budgets hold this one loses least. "

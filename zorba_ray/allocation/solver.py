@@ -68,12 +68,6 @@ class Program:
         self._lp: Any = None  # the linear relaxation, kept so that new rows and objectives begin at the last optimum
         self._known = (0, 0)  # its columns and rows
 
-    def copy(self) -> Program:
-        other = Program()
-        other.lower, other.upper, other.integer = list(self.lower), list(self.upper), list(self.integer)
-        other.rows = list(self.rows)
-        return other
-
     def variable(self, lower: float, upper: float, integer: bool = False) -> Linear:
         self.lower.append(lower)
         self.upper.append(upper)

@@ -77,10 +77,11 @@ def once_more(folder: Path) -> str:
 
 def explain(config: Config, instance: Instance, with_frontier: bool, folder: Path, signals: Signals) -> Plan:
     """Solve, print, and write to the folder."""
-    from zorba_ray.allocation import NAMES, Bound, alternative, describe, make_plan
+    from zorba_ray.allocation import NAMES, Bound, alternative, describe, make_plans
     from zorba_ray.report.allocation_tables import alternatives_table, blocks_table, bought, classes_table, levels_table
 
-    plan = make_plan(instance, config.allocation, config.seed)
+    strict = replace(config.allocation, epsilon=[0.0] * len(config.allocation.order))
+    plan, without = make_plans(instance, [config.allocation, strict], config.seed)
     bound = Bound(instance)
     others = [describe(name, alternative(name, instance, config.seed), bound) for name in NAMES if name != plan.name]
     worst = config.allocation.vram == "worst"
@@ -88,8 +89,7 @@ def explain(config: Config, instance: Instance, with_frontier: bool, folder: Pat
     if plan.levels:
         parts.append(levels_table(plan, worst))
         if any(config.allocation.epsilon[:-1]):
-            strict = replace(config.allocation, epsilon=[0.0] * len(config.allocation.order))
-            parts.append("\n".join(bought(make_plan(instance, strict, config.seed), plan)))
+            parts.append("\n".join(bought(without, plan)))
     parts.append(alternatives_table([plan, *others]))
     parts += [f"Note: {message}." for message in plan.messages]
     print("\n\n".join(parts))

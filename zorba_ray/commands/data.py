@@ -86,25 +86,25 @@ def page(config: Config, found: Preview) -> list[str]:
     if found.guess is not None:
         said += f"; one answer for all would have {percent(found.guess[0])} and {found.guess[1]:.4f}"
     parts.append(f"{said}.")
-    sizes = found.sizes
+    sizes = found.dealt.sizes
     said = f"{len(sizes)} clients ({config.clients.partition}) have {sizes.min()} to {sizes.max()} training examples, "
     said += f"median {int(np.median(sizes))}"
     if found.answers:
-        said += f"; their labels differ from all clients' by {percent(found.skew)} on average"
+        said += f"; their labels differ from all clients' by {percent(found.dealt.skew)} on average"
     parts.append(f"{said}.\n{bars(found)}")
     return parts
 
 
 def bars(found: Preview) -> str:
     """A line for each of the first clients: its examples, label by label."""
-    scale = WIDTH / int(found.sizes.max())
+    scale = WIDTH / int(found.dealt.sizes.max())
     lines = []
-    for n, row in enumerate(found.counts[:BARS]):
+    for n, row in enumerate(found.dealt.counts[:BARS]):
         ends = np.rint(np.cumsum(row) * scale).astype(int)
         drawn = "".join(INK[c % len(INK)] * int(width) for c, width in enumerate(np.diff([0, *ends])))
         lines.append(f"  {n:>6}  {drawn:<{WIDTH}}  {int(row.sum())}")
-    if len(found.counts) > BARS:
-        lines.append(f"       …  and {len(found.counts) - BARS} more")
+    if len(found.dealt.counts) > BARS:
+        lines.append(f"       …  and {len(found.dealt.counts) - BARS} more")
     if found.answers:
         meaning = (f"{INK[c % len(INK)]} {each.label}" for c, each in enumerate(found.answers))
         lines.append(" " * 10 + "  ".join(meaning))
@@ -112,10 +112,11 @@ def bars(found: Preview) -> str:
 
 
 def draw(found: Preview, path: Path) -> None:
-    from zorba_ray.report.data_figures import draw_partition
+    from zorba_ray.report.data_figures import partition
+    from zorba_ray.report.pictures import write_picture
 
     try:
-        draw_partition(found.counts, [each.label for each in found.answers], path)
+        write_picture(partition(found.dealt), path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--picture {path}: {error}") from None
     print(f"\nWritten to {path}")
@@ -134,6 +135,6 @@ def told(found: Preview) -> dict[str, object]:
         "tokens": {**asdict(found.cut), "unknown": found.unknown},
         "zero_shot": {"accuracy": accuracy, "loss": loss},
         "one_answer": None if found.guess is None else {"accuracy": found.guess[0], "loss": found.guess[1]},
-        "clients": found.counts.tolist(),
-        "skew": found.skew,
+        "clients": found.dealt.counts.tolist(),
+        "skew": found.dealt.skew,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -31,6 +31,7 @@ STUDY = Program(
         Flag("--resume", "go on with a study, from its folder; finished runs are kept", "FOLDER"),
         Flag("--plan", "print the runs and stop"),
         Flag("--watch", "show how far the study in a folder is, until nobody carries it on", "FOLDER"),
+        Flag("--dry-run", "try a client of each arm, print what all runs take (FLOPs, core-hours, disk), and stop"),
         Flag("--tables", "only tables and figures, of what is finished in a study's folder", "FOLDER"),
         TRUST_CODE,
     ),
@@ -38,6 +39,7 @@ STUDY = Program(
         ("methods", "configs/studies/methods.yaml: all methods on the embedded task"),
         ("methods 'only=[zorba, random]' 'seeds=[0]' rounds=20", "two arms of it, quickly"),
         ("clients 'scale.values=[10, 1000]'", "another grid of the number of clients"),
+        ("methods --dry-run", "how many runs, FLOPs and core-hours it is"),
         ("--resume runs/methods-20260101-120000", "go on where it was stopped"),
         ("--watch runs/methods-20260101-120000", "how far it is, from another terminal"),
         ("methods tuning.by=tune tuning.scheduler=asha", "the sweeps by Ray Tune"),
@@ -67,6 +69,9 @@ def run(command: Command) -> Done:
         lines = plan_lines(study, cells(study))
         print("\n".join(lines))
         return Done({"plan": lines})
+    if "--dry-run" in flags:
+        study = asked(name, overrides)
+        return takes(study, cells(study))
     if "--tables" in flags:
         refuse_keys(name, overrides)
         study, folder = opened_for_reading(Path(flags["--tables"]), trusted)
@@ -76,6 +81,16 @@ def run(command: Command) -> Done:
         return watch(*opened_for_reading(Path(flags["--watch"]), trusted))
     signals = Signals(go_on=go_on)
     return in_order(signals, lambda: sit(name, overrides, flags.get("--resume"), trusted, signals))
+
+
+def takes(study: Study, every: Sequence[Cell]) -> Done:
+    """Say what the study takes."""
+    from zorba_ray.report.study_display import compute_lines
+    from zorba_ray.studies.compute import compute_of
+
+    rows = [compute_of(study, cell) for cell in every]
+    print("\n".join(compute_lines(rows)), flush=True)
+    return Done({"compute": [asdict(row) for row in rows]})
 
 
 def opened_for_reading(folder: Path, trusted: bool) -> tuple[Study, Path]:
@@ -120,9 +135,14 @@ def watch(study: Study, folder: Path) -> Done:
 
 
 def sit(name: str | None, overrides: Sequence[str], going_on: str | None, trusted: bool, signals: Signals) -> Done:
-    """A sitting of a study, new or not, to its end."""
+    """A sitting of a study, new or not, to its end. A new one that is much work says how much, before it starts."""
+    from zorba_ray.studies.cells import cells
+    from zorba_ray.studies.compute import is_much
+
     with opened(name, overrides, going_on, trusted) as (study, folder):
         signals.folder, signals.begun = folder, True
+        if not going_on and is_much(study, every := cells(study)):
+            takes(study, every)
         carry_out(study, folder)
         told = conclude(study, folder)
     return tell(folder, *told)

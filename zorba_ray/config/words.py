@@ -11,7 +11,9 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """0.4 s, 12 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
+    """30 ms, 0.4 s, 12 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
+    if 0 < seconds < 0.0995:
+        return f"{1000 * seconds:.2g} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -24,7 +24,7 @@ METHODS: dict[str, Method] = {
 }
 PROBES = {"statistics": statistics.METHOD}  # what a round's plan may name beside them: it makes no step
 BUILT_IN = frozenset(METHODS) | frozenset(PROBES)
-_read: set[Path] = set()  # method files that this process has run
+_read: dict[Path, dict[str, Method]] = {}  # method files that this process has run, and what they registered
 
 
 def register(name: str, method: Method) -> None:
@@ -40,11 +40,13 @@ def register(name: str, method: Method) -> None:
 
 
 def kind_of(method_file: str) -> Kind:
-    """The kind of config that has all methods, and those of a file."""
-    if method_file:
-        read(Path(method_file))
-    sections = [(name, method.options, f"keys of method={name}") for name, method in METHODS.items() if method.options]
-    return config_kind(tuple(METHODS), tuple(sections))
+    """The kind of config that has all methods and those of a file, but none of other files: a run's config is the same
+    whatever else its process has read."""
+    mine = read(Path(method_file)) if method_file else {}
+    others = {name for found in _read.values() for name in found} - mine.keys()
+    known = {name: method for name, method in METHODS.items() if name not in others}
+    sections = [(name, method.options, f"keys of method={name}") for name, method in known.items() if method.options]
+    return config_kind(tuple(known), tuple(sections))
 
 
 def method_of(config: Config) -> Method:
@@ -83,20 +85,23 @@ def has_read(method_file: str) -> bool:
     return Path(method_file).absolute() in _read
 
 
-def read(path: Path) -> None:
-    """Run a method file, once in a process."""
+def read(path: Path) -> dict[str, Method]:
+    """Run a method file, once in a process; the methods that it registered, which are now those of their names."""
     path = path.absolute()
     if path in _read:
-        return
+        METHODS.update(_read[path])
+        return _read[path]
     if not path.is_file():
         raise ConfigError(f"method_file: there is no file {path}; every node needs it, so give an absolute path")
     spec = importlib.util.spec_from_file_location(f"zorba_ray_own_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"method_file: {path} is not a Python file; its name must end in .py")
+    before = dict(METHODS)
     try:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:  # whatever a user's file may raise
         raise ConfigError(f"method_file: {path} fails with {type(error).__name__}: {error}") from error
-    _read.add(path)
+    _read[path] = {name: method for name, method in METHODS.items() if before.get(name) is not method}
+    return _read[path]

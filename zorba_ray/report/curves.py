@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -22,14 +22,13 @@ from zorba_ray.config.words import duration, flops, percent
 from zorba_ray.records.stream import read_parts
 from zorba_ray.report.figures import ACCENT, INK, smooth
 from zorba_ray.report.page import figure as framed
-from zorba_ray.report.pictures import Picture, inline
+from zorba_ray.report.pictures import Picture, inline, thinned
 from zorba_ray.studies.aggregate import Band, band
 
 Floats = NDArray[np.float64]
 COLOURS = ("#2f77c4", "#d1702a", "#2f9263", "#a855c7", "#b08f14", "#c94a5a", "#3aa6b9", "#8a6d52")
 DASHES = ((), (5, 1.6), (1.5, 1.5), (6, 1.5, 1.5, 1.5))  # beside the colour, for those who cannot tell it
 MOST_POINTS = 300  # of one line
-MOST_HOVERS = 60
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ METRICS = (
     Metric("accuracy", "Test accuracy", True),
     Metric("loss", "Test loss", False),
     Metric("training", "Training loss", False),
+    Metric("client_accuracy", "Accuracy per client, mean", True),
     Metric("client_accuracy_worst", "Accuracy, worst tenth of the clients", True),
 )
 TESTS = tuple(metric.name for metric in METRICS if metric.name != "training")
@@ -158,11 +158,11 @@ def bands(series: Sequence[Series], metric: Metric, axis: Axis) -> list[tuple[in
     for number, each in enumerate(series):
         drawn = [xy for curves in each.runs if len((xy := points(curves, metric, axis))[0])]
         if drawn:
-            found.append((number, each.label, thinned(band([x for x, _ in drawn], [y for _, y in drawn]))))
+            found.append((number, each.label, drawable(band([x for x, _ in drawn], [y for _, y in drawn]))))
     return found
 
 
-def thinned(whole: Band) -> Band:
+def drawable(whole: Band) -> Band:
     """As many points as a picture can show, the last among them: after the seeds were put together, round by round."""
     step = max(1, math.ceil(len(whole.x) / MOST_POINTS))
     kept = np.unique(np.r_[np.arange(0, len(whole.x), step), len(whole.x) - 1])
@@ -181,7 +181,14 @@ def picture(series: Sequence[Series], metric: Metric, axis: Axis) -> Picture | N
             for name, value in zip(data, (label, x, median, least, most, len(series[number].runs)), strict=True):
                 data[name].append(value)
     name = f"{metric.name}-{axis.cost}".replace("_", "-")
-    return Picture(name, lambda: draw(found, metric, axis, len(series) == 1), data)
+    values = [
+        value for _, label, each in found
+        for value in thinned([
+            (x, y, f"{label}: {metric.show(y)} at {axis.show(x)}")
+            for x, y in zip(each.x.tolist(), each.median.tolist(), strict=True)
+        ])
+    ]  # fmt: skip
+    return Picture(name, lambda: draw(found, metric, axis, len(series) == 1), data, values)
 
 
 def draw(found: Sequence[tuple[int, str, Band]], metric: Metric, axis: Axis, alone: bool) -> Figure:
@@ -246,23 +253,7 @@ def panel(series: Sequence[Series], metric: Metric, axis: Axis, each: Picture) -
     found = [(label, band) for _, label, band in bands(series, metric, axis)]
     ends = [(label, metric.show(float(b.median[-1])), axis.show(float(b.x[-1]))) for label, b in found]
     said = "; ".join(f"{label}: {value} at {cost}" for label, value, cost in ends)
-    element = inline(each, lambda figure: values_of(figure, found, metric, axis))
-    return framed(element, f"{metric.title} against {axis.title}. In the end, {said}")
-
-
-def values_of(figure: Figure, found: Iterable[tuple[str, Band]], metric: Metric, axis: Axis) -> str:
-    """An invisible dot at each point of a figure that was drawn; a browser shows its title under the pointer."""
-    axes, height = figure.axes[0], 72 * figure.get_size_inches()[1]
-    dots = []
-    for label, values in found:
-        step = max(1, math.ceil(len(values.x) / MOST_HOVERS))
-        for x, y in zip(values.x[::step].tolist(), values.median[::step].tolist(), strict=True):
-            if math.isfinite(y):
-                px, py = 72 / figure.dpi * axes.transData.transform((x, y))
-                said = f"{label}: {metric.show(y)} at {axis.show(x)}"
-                dots.append(f'<circle cx="{px:.1f}" cy="{height - py:.1f}" r="6" fill-opacity="0"><title>{escape(said)}'
-                            "</title></circle>")  # fmt: skip
-    return "".join(dots)
+    return framed(inline(each), f"{metric.title} against {axis.title}. In the end, {said}")
 
 
 def legend(labels: Sequence[str]) -> str:

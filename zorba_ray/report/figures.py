@@ -9,10 +9,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, ParamSpec
+from collections.abc import Sequence
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -27,7 +26,6 @@ from zorba_ray.config.units import format_bytes
 INK, SOFT, LINE, ACCENT, SECOND, EMPTY = "#0a0b0c", "#1a1b1c", "#2a2b2c", "#3a3b3c", "#4a4b4c", "#5a5b5c"
 VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", ACCENT: "accent", SECOND: "second", EMPTY: "empty"}
 ACTIVE_RGB = (74, 124, 191)  # of images, which cannot follow the theme: reads on light and dark
-P = ParamSpec("P")
 CHARACTERS = 110  # that fit side by side
 MOST_CELLS = 64  # clients drawn one by one; more become an image
 IMAGE_ROWS = 360
@@ -42,19 +40,6 @@ STYLE: dict[Any, Any] = {
 }  # fmt: skip
 
 
-class styled(Generic[P]):
-    """A function that draws a figure, as one that returns its SVG in the report's style; `figure` is the function."""
-
-    def __init__(self, draw: Callable[P, Figure]):
-        self.figure = draw
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        name = self.figure.__name__
-        with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
-            return svg(self.figure(*args, **kwargs), name)
-
-
-@styled
 def allocation_map(
     matrix: NDArray[np.bool_], groups: Sequence[tuple[str, NDArray[Any]]], blocks: Sequence[str]
 ) -> Figure:
@@ -130,17 +115,27 @@ def draw_image(axes: Axes, part: NDArray[np.bool_], start: float, height: float)
     )
 
 
-@styled
 def budget_bars(
-    labels: Sequence[str], budgets: Sequence[float], least: Sequence[float], most: Sequence[float]
+    labels: Sequence[str],
+    budgets: Sequence[float],
+    least: Sequence[float],
+    most: Sequence[float],
+    traced: Sequence[float],
+    measured: Sequence[float],
 ) -> Figure:
-    """Per class: the budget, and what the clients need by the allocator's model, from the least to the most of them."""
+    """Per class: the budget, what the clients need by the allocator's model, from the least to the most of them, and
+    marks at what was traced and measured of the most (NaN: it was not)."""
     figure, axes = canvas(1, 0.9 + 0.42 * len(labels))
     places = np.arange(len(labels))
     axes.barh(places, budgets, height=0.62, color=EMPTY)
     axes.barh(places, most, height=0.62, color=ACCENT, alpha=0.55)
     axes.barh(places, least, height=0.62, color=ACCENT)
     axes.vlines(budgets, places - 0.4, places + 0.4, color=INK, linewidth=1.6)
+    for values, name, mark in ((traced, "traced", "D"), (measured, "measured", "^")):
+        if np.isfinite(values).any():
+            axes.plot(values, places, mark, color=INK, markersize=5, fillstyle="none", label=name)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc="lower right", labelcolor=SOFT)
     for place, budget, need in zip(places, budgets, most, strict=True):
         text = f"{format_bytes(need)} of {format_bytes(budget)}  ({100 * need / budget:.0f} %)"
         axes.annotate(text, (max(budget, need), place), (8, 0), textcoords="offset points", va="center", color=SOFT)
@@ -153,7 +148,6 @@ def budget_bars(
     return figure
 
 
-@styled
 def traffic(rounds: NDArray[Any], up: NDArray[Any], down: NDArray[Any]) -> Figure:
     """Bytes sent so far, by all clients together."""
     figure, axes = canvas(1, 2.4)
@@ -171,7 +165,6 @@ def traffic(rounds: NDArray[Any], up: NDArray[Any], down: NDArray[Any]) -> Figur
     return figure
 
 
-@styled
 def scalars(values: NDArray[Any], rounds: NDArray[Any], means: NDArray[Any], deviations: NDArray[Any]) -> Figure:
     """The scalars ρ: all of them (or a sample), and their spread over the rounds."""
     figure, (left, right) = canvas(2, 2.7)
@@ -191,7 +184,6 @@ def scalars(values: NDArray[Any], rounds: NDArray[Any], means: NDArray[Any], dev
     return figure
 
 
-@styled
 def spread(predicted: NDArray[np.float64], observed: NDArray[np.float64]) -> Figure:
     """Mean square of each client's scalars, as the bound's statistics predict it and as it came; equal on the line."""
     figure, (axes, aside) = canvas(2, 2.9)

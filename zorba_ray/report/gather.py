@@ -20,8 +20,11 @@ from zorba_ray.ledger import read_ledger
 from zorba_ray.methods import kind_of
 from zorba_ray.records.stream import read_parts
 from zorba_ray.report.curves import Curves, add_work, curves_of
+from zorba_ray.report.fleet import Fleet, read_fleet
+from zorba_ray.runs.dealt import Dealt, read_dealt
 from zorba_ray.runs.folder import ALLOCATION, CONFIG, LEDGER, STATISTICS
 from zorba_ray.runs.memory import ClassMemory, read_memory
+from zorba_ray.runs.plans import read_plans
 from zorba_ray.runs.state import State, state_of
 from zorba_ray.runs.summary import Summary
 from zorba_ray.runs.trust import refuse_method_file
@@ -66,6 +69,9 @@ class Run:
     scalars: NDArray[np.float32]  # all of them, or an even sample
     scalars_count: int
     spread: Spread | None
+    plans: dict[int, Plan]  # by the round from which each holds
+    fleet: Fleet
+    dealt: Dealt | None  # who has which data; None where it was not kept
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,9 @@ def read_run(folder: Path, trusted: bool = False) -> Run:
         scalars=scalars,
         scalars_count=count,
         spread=scalar_spread(folder, config, plan),
+        plans=read_plans(folder),
+        fleet=read_fleet(folder, rounds, config.clients.count),
+        dealt=read_dealt(folder),
     )
 
 

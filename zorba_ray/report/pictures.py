@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 from zorba_ray.report.figures import ACCENT as BLUE
 from zorba_ray.report.figures import EMPTY, INK, LINE, SECOND, SOFT, STYLE, svg
 
+T = TypeVar("T")
 COLUMN, TEXT = 3.35, 7.0  # inches: one column of a two-column paper, and both
 WIDE = 5.5  # inches on the page from which a picture takes both columns
 WHITE = {INK: "#1d2126", SOFT: "#4a525b", LINE: "#dfe2e6", EMPTY: "#c9ced4", BLUE: "#2f67b1", SECOND: "#c26a2d"}
@@ -24,25 +27,42 @@ PAPER: dict[Any, Any] = {
 }  # fmt: skip
 
 
+Value = tuple[float, float, str]  # a place on a picture, and what a browser says when the pointer is there
+
+
 @dataclass(frozen=True)
 class Picture:
-    """`draw` makes it with stand-in colours; `data` are columns of equal length."""
+    """`draw` makes it with stand-in colours; `data` are columns of equal length; `values` lie on its first axes, or on
+    those of number `on`."""
 
     name: str  # of its files
     draw: Callable[[], Figure]
     data: Mapping[str, Sequence[Any]]
+    values: Sequence[Value] = ()
+    on: int = 0
 
 
-def inline(picture: Picture, over: Callable[[Figure], str] = lambda figure: "") -> str:
-    """As an element of a page, whose theme its colours follow; `over` makes more SVG once it is drawn."""
+def inline(picture: Picture) -> str:
+    """As an element of a page, whose theme its colours follow, with an invisible dot at each of its values."""
     with mpl.rc_context(STYLE | {"svg.hashsalt": picture.name}):
         figure = picture.draw()
         element = svg(figure, picture.name)
-        return element.replace("</svg>", over(figure) + "</svg>")
+        height, dots = 72 * figure.get_size_inches()[1], []
+        for x, y, said in picture.values:
+            if math.isfinite(x) and math.isfinite(y):
+                px, py = 72 / figure.dpi * figure.axes[picture.on].transData.transform((x, y))
+                dots.append(f'<circle cx="{px:.1f}" cy="{height - py:.1f}" r="6" fill-opacity="0"><title>{escape(said)}'
+                            "</title></circle>")  # fmt: skip
+        return element.replace("</svg>", "".join(dots) + "</svg>")
 
 
-def write_png(picture: Picture, path: Path) -> None:
-    """On white, as large as on the page."""
+def thinned(values: Sequence[T], most: int = 60) -> Sequence[T]:
+    """No more than a pointer can part, evenly spread."""
+    return values[:: max(1, math.ceil(len(values) / most))]
+
+
+def write_picture(picture: Picture, path: Path) -> None:
+    """On white, as large as on the page; the name says in which format."""
     with mpl.rc_context(STYLE):
         figure = picture.draw()
         recolour(figure)

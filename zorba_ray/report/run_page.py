@@ -11,12 +11,16 @@ import numpy as np
 
 from zorba_ray.config.units import format_bytes
 from zorba_ray.config.words import duration, flops, percent
-from zorba_ray.report import figures
+from zorba_ray.report import again, changes, run_figures, targets
 from zorba_ray.report.curves import Series, switchable
+from zorba_ray.report.fleet import pictures
+from zorba_ray.report.fleet import told as fleet_told
 from zorba_ray.report.gather import Run, Spread, read_run
 from zorba_ray.report.memory_tables import saving, told
 from zorba_ray.report.page import code, facts, figure, folded, page, paragraph, section, table, tiles
+from zorba_ray.report.pictures import inline
 from zorba_ray.runs.folder import CONFIG, resume_line, write_whole
+from zorba_ray.runs.source import CHANGED
 from zorba_ray.runs.state import GOING
 from zorba_ray.runs.summary import Summary
 
@@ -38,9 +42,10 @@ def write_page(run: Run) -> Path:
 def render(run: Run) -> str:
     parts = [header(run), paragraph(lead(run.summary)), *warnings(run.summary), headline(run)]
     if len(run.rounds.get("round", ())):
-        parts += [learning(run), *world(run), allocation(run), budgets(run), traffic(run), scalars(run)]
+        parts += [learning(run), *to_target(run), fleet_section(run), allocation(run), budgets(run), *data(run)]
+        parts += [traffic(run), scalars(run)]
     else:
-        parts += [paragraph("No round was finished.", "note"), allocation(run), budgets(run)]
+        parts += [paragraph("No round was finished.", "note"), allocation(run), budgets(run), *data(run)]
     return page(f"{run.summary.name} · zorba_ray", [*parts, reproduce(run), folds(run)])
 
 
@@ -108,15 +113,47 @@ def learning(run: Run) -> str:
     return section("Learning", about, switchable([Series("this run", [run.curves])]))
 
 
-def world(run: Run) -> list[str]:
-    """Who took part and how long it took, where that is more than everybody at once."""
+def to_target(run: Run) -> list[str]:
+    """What it took to get so far; nothing where accuracy never rose and none was asked for."""
+    wanted = [run.config.stop.accuracy] if run.config.stop.accuracy else []
+    head, rows = targets.table_of([Series("this run", [run.curves])], wanted)
+    about = (
+        "Until the first evaluation with so much test accuracy: half of the gain, nine tenths of it, and what the run "
+        "was to reach, if anything. Bytes are those of all clients, up and down."
+    )
+    return [section("What it cost to get there", about, table(head, rows))] if rows else []
+
+
+def fleet_section(run: Run) -> str:
+    """Who computed, waited, was late or away, and what went wrong."""
+    fleet, made = run.fleet, pictures(run.fleet)
+    rows = world(run)
+    if not made:
+        about = f"All {run.summary.clients:,} clients took part in every round, and all of their reports counted."
+        return section("Fleet", about, *([facts(rows)] if rows else []))
+    about = "Who took part in each round and what became of it."
+    if fleet.clock:
+        about += f" On the simulated fleet a counted client waited for the others {percent(fleet.idle)} of its rounds."
+    start, stop = fleet.close
+    close = f"Rounds {start + 1} to {stop}, those in which most went wrong, or the first; {len(fleet.rows)} clients."
+    shown = [figure(inline(made[0]), about), figure(inline(made[1]), f"{close} {about}", close)]
+    parts = [facts(rows)] * bool(rows) + shown
+    if fleet.troubles:
+        head = ["Status", "Reports", "Clients", "Which", "Rounds"]
+        parts.append(table(head, map(fleet_told, fleet.troubles)))
+    return section("Fleet", about, *parts)
+
+
+def world(run: Run) -> list[tuple[str, str]]:
+    """Of the simulated world around the clients, what is more than everybody at once."""
     summary, rounds, config = run.summary, run.rounds, run.config
     names = ("participants", "reported", "late", "dropped", "excluded", "stale")
     total = {name: int(rounds[name].sum()) for name in names}
     rows = []
     if total["reported"] < summary.clients * summary.rounds_done:
         chosen = rounds["participants"]
-        rows.append(("Chosen in a round", f"{chosen.min():,} to {chosen.max():,} of {summary.clients:,} clients"))
+        count = f"{chosen.min():,}" + f" to {chosen.max():,}" * bool(chosen.max() > chosen.min())
+        rows.append(("Chosen in a round", f"{count} of {summary.clients:,} clients"))
         rows.append(("Counted in their round", f"{total['reported']:,} of {total['participants']:,} chosen"))
     told = {
         "late": "Too late for their round", "stale": "… of them in the step of a later one",
@@ -132,18 +169,22 @@ def world(run: Run) -> list[str]:
         privacy = config.privacy
         rows.append(("Privacy spent", f"ε = {summary.epsilon:.4g} at δ = {privacy.delta:g}, σ = {privacy.noise:g}, "
                                       f"C = {privacy.clip:g}; central, of whole clients"))  # fmt: skip
-    return [section("Participation", "The simulated world around the clients.", facts(rows))] if rows else []
+    return rows
 
 
 def allocation(run: Run) -> str:
-    matrix = run.plan.matrix
-    groups = [(each.name, each.members) for each in run.classes]
     about = (
-        f"Which blocks each client tunes, chosen by {run.plan.name}: {percent(matrix.mean())} of all client × block "
-        "pairs. Clients are grouped by budget, the smallest first."
+        f"Which blocks each client tunes, chosen by {run.plan.name}: {percent(run.plan.matrix.mean())} of all client × "
+        "block pairs. Clients are grouped by budget, the smallest first."
     )
-    picture = figure(figures.allocation_map(matrix, groups, run.blocks), f"Map of clients and blocks. {about}")
-    return section("Allocation", about, picture, proof(run), *(paragraph(text, "soft") for text in run.plan.messages))
+    parts = [figure(inline(run_figures.allocation(run)), f"Map of clients and blocks. {about}"), proof(run)]
+    parts += [paragraph(text, "soft") for text in run.plan.messages]
+    if run.config.allocation.rotate:
+        parts.append(paragraph("Each round, clients of equal budget take each other's rows in turn.", "soft"))
+    if later := run_figures.changed(run):
+        told = f"The plan was made anew {len(run.plans) - 1} times; above is the first."
+        parts += [paragraph(told), figure(inline(later[0]), told), table(*changes.table_of(run.plans))]
+    return section("Allocation", about, *parts)
 
 
 def proof(run: Run) -> str:
@@ -172,20 +213,27 @@ def measure(objective: str, value: float, run: Run) -> str:
 
 
 def budgets(run: Run) -> str:
-    labels = [each.name for each in run.classes]
-    picture = figures.budget_bars(
-        labels,
-        [each.budget for each in run.classes],
-        [each.predicted_least for each in run.classes],
-        [each.predicted_most for each in run.classes],
-    )
     label = "; ".join(f"{c.name}: {format_bytes(c.predicted_most)} of {format_bytes(c.budget)}" for c in run.classes)
     about = (
         "VRAM of one client by the allocator's model. The mark is the budget; the solid bar is the client of the class "
         "that needs least, the lighter one that which needs most."
     )
-    parts = [figure(picture, label), *memory_told(run), class_table(run)]
+    parts = [figure(inline(run_figures.memory(run)), label), *memory_told(run), class_table(run)]
     return section("Memory and work by budget class", about, *parts)
+
+
+def data(run: Run) -> list[str]:
+    """Who has which data, where the run kept it."""
+    if run.dealt is None:
+        return []
+    sizes = run.dealt.sizes
+    about = (
+        f"Dealt out {run.config.clients.partition}: {sizes.min():,} to {sizes.max():,} training examples a client, "
+        f"median {np.median(sizes):,.0f}"
+    )
+    if run.dealt.labels:
+        about += f"; their labels differ from all clients' by {percent(run.dealt.skew)} on average"
+    return [section("Data", f"{about}.", figure(inline(run_figures.partition(run)[0]), about))]
 
 
 def memory_told(run: Run) -> list[str]:
@@ -235,7 +283,7 @@ def class_table(run: Run) -> str:
 
 def traffic(run: Run) -> str:
     rounds = run.rounds
-    picture = figures.traffic(rounds["round"], rounds["bytes_up"], rounds["bytes_down"])
+    picture = inline(run_figures.traffic(run))
     up, down = format_bytes(rounds["bytes_up"].sum()), format_bytes(rounds["bytes_down"].sum())
     about = (
         "Clients send scalars and receive the coefficients of the steps that they missed; directions are regenerated "
@@ -245,8 +293,7 @@ def traffic(run: Run) -> str:
 
 
 def scalars(run: Run) -> str:
-    rounds = run.rounds
-    picture = figures.scalars(run.scalars, rounds["round"], rounds["scalar_mean"], rounds["scalar_std"])
+    picture = inline(run_figures.scalars(run))
     finite = run.scalars[np.isfinite(run.scalars)].astype(np.float64)
     sampled = f", of which {len(run.scalars):,} are shown" if len(run.scalars) < run.scalars_count else ""
     shown = f"{run.scalars_count:,}{sampled}"
@@ -255,7 +302,7 @@ def scalars(run: Run) -> str:
     parts = [figure(picture, f"Distribution of the scalars. {about}")]
     if run.spread is not None:
         told = spread_told(run.spread)
-        parts += [paragraph(told), figure(figures.spread(run.spread.predicted, run.spread.observed), told)]
+        parts += [paragraph(told), figure(inline(run_figures.spread(run)[0]), told)]
     return section("Scalars", about, *parts)
 
 
@@ -275,6 +322,9 @@ def reproduce(run: Run) -> str:
         ("Ledger", f"{format_bytes(summary.ledger_bytes)}, {summary.rounds_done:,} rounds"),
         ("SHA-256 of the ledger", summary.ledger_sha256),
         ("SHA-256 of the model", summary.model_sha256 or "not known, see the notes"),
+        ("Seed", f"{summary.seed}"),
+        ("zorba_ray", f"{summary.version}, {commit_told(summary)}"),
+        ("Libraries", spell(summary.environment.get("libraries", {}))),
     ]
     about = (
         "The ledger holds every step as seeds and coefficients: with the base model it is the tuned model, bit for "
@@ -282,7 +332,8 @@ def reproduce(run: Run) -> str:
     )
     run_name = shlex.quote(str(folder))
     elsewhere = " out=" * bool(run.config.out)  # where the config names this very folder
-    lines = [f"# this run again\npython -m zorba_ray.run {shlex.quote(str(folder / CONFIG))}{elsewhere}"]
+    lines = [f"# this run again\npython -m zorba_ray.run {shlex.quote(str(folder / CONFIG))}{elsewhere}",
+             f"# … or without its folder\n{again.install(summary)}\n{again.line(run.config)}"]  # fmt: skip
     if summary.rounds_done < summary.rounds:
         lines.insert(0, f"# go on where it ended\n{resume_line(folder)}")
     lines.append(f"# the tuned model, rebuilt from base and ledger, and checked\npython -m zorba_ray.replay {run_name}")
@@ -292,6 +343,15 @@ def reproduce(run: Run) -> str:
         "# run.rounds, run.clients, run.evaluations: Ray Datasets; run.table('rounds'): Arrow"
     )
     return section("Reproduce", about, facts(row for row in rows if row[1]), code("\n\n".join(lines)))
+
+
+def commit_told(summary: Summary) -> str:
+    """From which source the run was, as far as it was known."""
+    commit = str(summary.environment.get("commit", ""))
+    if not commit:
+        return "installed, or of a commit that nobody could tell"
+    changed = " and files that were changed since" * commit.endswith(CHANGED)
+    return f"git commit {commit.partition(' ')[0]}{changed}"
 
 
 def folds(run: Run) -> str:

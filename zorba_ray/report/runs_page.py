@@ -17,6 +17,7 @@ from zorba_ray.config.environment import written
 from zorba_ray.config.units import format_bytes
 from zorba_ray.config.words import duration, flops, percent
 from zorba_ray.methods import kind_of
+from zorba_ray.report import targets
 from zorba_ray.report.curves import Curves, Series, read_curves, switchable
 from zorba_ray.report.page import code, page, paragraph, section, table
 from zorba_ray.runs.bound import FREE
@@ -100,7 +101,7 @@ def render(runs: Sequence[One], groups: Sequence[tuple[str, list[One]]], series:
         "pointer; colours and dashes are the same in all panels."
     )
     parts.append(section("Learning", about, switchable(series)))
-    parts += [outcome(groups), *differences(runs), reproduce(runs)]
+    parts += [outcome(groups), *to_target(runs, series), *differences(runs), reproduce(runs)]
     return page(f"{title} · zorba_ray", parts)
 
 
@@ -149,6 +150,16 @@ def outcome(groups: Sequence[tuple[str, list[One]]]) -> str:
             ])  # fmt: skip
     about = "After the last round that is done; seconds here are those of rounds, evaluations left out."
     return section("What came out", about, table(head, rows))
+
+
+def to_target(runs: Sequence[One], series: Sequence[Series]) -> list[str]:
+    wanted = sorted({float(one.keys["stop.accuracy"]) for one in runs} - {0.0})
+    head, rows = targets.table_of(series, wanted)
+    about = (
+        "Until the first evaluation with so much test accuracy, the median run: half and nine tenths of the way from "
+        "the lowest start to the best that any run had, and what runs were to reach, if anything."
+    )
+    return [section("What it cost to get there", about, table(head, rows))] if rows else []
 
 
 def share(value: float | None) -> str:

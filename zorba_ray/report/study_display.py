@@ -12,9 +12,11 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from zorba_ray.config.words import duration, text_table
+from zorba_ray.config.units import format_bytes
+from zorba_ray.config.words import duration, flops, text_table
 from zorba_ray.studies.cells import Cell, Run, final_runs, size_of, sweep_runs
 from zorba_ray.studies.choose import Choice
+from zorba_ray.studies.compute import Compute
 from zorba_ray.studies.spec import Study
 from zorba_ray.studies.store import Outcome, rounds_done
 from zorba_ray.studies.watch import Far
@@ -162,3 +164,25 @@ def plan_lines(study: Study, cells: Sequence[Cell]) -> list[str]:
         lines.append(f"{cell.label}: {tuned}{len(finals)} seeds × {rounds} rounds; rates {rates}{budgets}")
     size = size_of(study, cells)
     return [*lines, f"{size.runs} runs, {size.rounds:,} rounds"]
+
+
+def compute_lines(rows: Sequence[Compute]) -> list[str]:
+    """What a study will take, a line for each arm and the sum; why, of arms that could not be tried."""
+    tried = [row for row in rows if not row.why]
+    whole = Compute(
+        "all", sum(row.runs for row in rows), sum(row.rounds for row in rows), sum(row.client_rounds for row in rows),
+        sum(row.flops for row in tried), sum(row.core_seconds for row in tried), sum(row.disk for row in tried),
+    )  # fmt: skip
+    head = ["Arm", "Runs", "Rounds", "Client-rounds", "FLOPs", "Core-hours", "Disk, at most"]
+    told = [
+        [row.label, f"{row.runs:,}", f"{row.rounds:,}", f"{row.client_rounds:,}",
+         *(["–"] * 3 if row.why else [flops(row.flops), core_hours(row.core_seconds), format_bytes(row.disk)])]
+        for row in [*rows, whole]
+    ]  # fmt: skip
+    lines = [text_table(head, told), *(f"{row.label}: {row.why}" for row in rows if row.why)]
+    without = f"; the sum is without {len(rows) - len(tried)} of {len(rows)} arms" * (len(tried) < len(rows))
+    return [*lines, f"By one client of each arm, tried on a core of this machine{without}."]
+
+
+def core_hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2g}"

@@ -14,7 +14,7 @@ import numpy as np
 from zorba_ray.report import study_figures as figures
 from zorba_ray.report.page import code, facts, figure, folded, page, section
 from zorba_ray.report.page import table as html_table
-from zorba_ray.report.pictures import Picture, inline, write_png
+from zorba_ray.report.pictures import Picture, inline, write_picture
 from zorba_ray.report.study_figures import AXES, Axis, Curve, Sweep
 from zorba_ray.report.study_tables import (
     Table,
@@ -46,7 +46,7 @@ def conclude(study: Study, folder: Path) -> tuple[str, bool]:
     (folder / "table.md").write_text("\n".join(filter(None, map(as_markdown, made))), encoding="utf-8")
     body = [header(study, comparisons), *(show_table(each) for each in made)]
     for each in sections(study, comparisons):
-        write_png(each.picture, folder / f"{each.picture.name}.png")
+        write_picture(each.picture, folder / f"{each.picture.name}.png")
         body.append(section(each.title, each.about, figure(inline(each.picture), each.about)))
     body.append(folded("Study", code((folder / STUDY).read_text(encoding="utf-8"))))
     (folder / PAGE).write_text(page(f"{study.name} · zorba_ray", body), encoding="utf-8")

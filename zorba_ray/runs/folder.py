@@ -21,7 +21,8 @@ from zorba_ray.runs.lock import Held, Lock
 CONFIG, ALLOCATION, LEDGER = "config.yaml", "allocation.json", "ledger.jsonl"
 STATISTICS = "statistics{}.json"
 PROBES = "probes{}.json"
-PLANNED = "allocation*.json", "statistics*.json", "probes*.json"  # of all plans
+DEALT = "dealt.json"
+PLANNED = "allocation*.json", "statistics*.json", "probes*.json", DEALT  # before the first round; of all plans
 
 
 def make_folder(config: Config, wanted: Path) -> Path:

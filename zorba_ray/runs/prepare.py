@@ -25,6 +25,7 @@ from zorba_ray.model.quantise import few_bits
 from zorba_ray.rounds.host import Host, vectors_sha256
 from zorba_ray.rounds.vram import vram_of
 from zorba_ray.runs.collapse import best_guess
+from zorba_ray.runs.dealt import dealt_to
 from zorba_ray.runs.exposure import exposure_of
 from zorba_ray.runs.precision import AUTO, at_first, chosen, precision_notes, with_precision
 from zorba_ray.runs.prepared import Outline, Prepared, allocated
@@ -142,7 +143,7 @@ def read(config: Config) -> tuple[Base, Outline]:
         instance=problem.instance,
         budgets=problem.budgets,
         weights=problem.weights,
-        samples=np.array([len(shard) for shard in problem.shards], dtype=np.float64),
+        dealt=dealt_to(task.labels, task.train.labels, problem.shards),
         scales=np.array([float(block.vector.double().square().mean().sqrt()) for block in model.blocks]),
         columns=model.columns,
         test_examples=len(task.test),

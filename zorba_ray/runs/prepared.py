@@ -16,6 +16,7 @@ from zorba_ray.messages import Header
 from zorba_ray.methods import FirstOrder, method_of
 from zorba_ray.rounds.allocator import Allocator
 from zorba_ray.rounds.draw import plan_round
+from zorba_ray.runs.dealt import Dealt
 from zorba_ray.runs.exposure import Exposure
 from zorba_ray.runs.plans import read_plans
 
@@ -28,7 +29,7 @@ class Outline:
     instance: Instance
     budgets: Budgets
     weights: NDArray[np.float64]  # w [N]
-    samples: NDArray[np.float64]  # examples of each client, [N]
+    dealt: Dealt  # who has which data
     scales: NDArray[np.float64]  # root mean square of each block's trainable numbers, [L]
     columns: list[int | None]  # of the model's stages
     test_examples: int
@@ -36,6 +37,11 @@ class Outline:
     guess: tuple[float, float] | None  # accuracy and loss of the best single answer to all test examples
     notes: list[str]  # what the user should know before the first round
     precision: str  # that model.precision came to
+
+    @property
+    def samples(self) -> NDArray[np.float64]:
+        """Examples of each client, [N]."""
+        return self.dealt.sizes.astype(np.float64)
 
 
 @dataclass(frozen=True)

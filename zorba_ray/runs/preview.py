@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from zorba_ray.config.schema import Config
 from zorba_ray.messages import add_tallies, slices
 from zorba_ray.runs.collapse import best_guess
+from zorba_ray.runs.dealt import Dealt, dealt_to
 from zorba_ray.runs.prepare import Base, build_host, read
 from zorba_ray.tasks import Task, load_task
 from zorba_ray.tasks.load import tokenizer_of
@@ -42,30 +43,16 @@ class Cut:
 
 @dataclass(frozen=True)
 class Preview:
-    """`texts`: examples as the model is given them, with their labels. `counts` [N, C]: examples of each label that a
-    client has, one column where there are no labels."""
+    """`texts`: examples as the model is given them, with their labels."""
 
     task: Task
     texts: list[tuple[str, str]]
     answers: list[Answer]
     cut: Cut
     unknown: float  # share of the tokens that stand for words which the model's vocabulary lacks
-    counts: NDArray[np.int64]
+    dealt: Dealt
     zero_shot: tuple[float, float]  # accuracy, loss, before round 0
     guess: tuple[float, float] | None  # of one answer for all
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Examples of each client, [N]."""
-        return np.asarray(self.counts.sum(axis=1), dtype=np.int64)
-
-    @property
-    def skew(self) -> float:
-        """Half the L1 distance between a client's shares of the labels and those of all clients, the mean weighted by
-        examples (0: alike; near 1: nobody has what another has)."""
-        shares = self.counts / self.sizes[:, None]
-        apart = np.abs(shares - self.counts.sum(axis=0) / self.counts.sum()).sum(axis=1) / 2
-        return float((apart * self.sizes).sum() / self.sizes.sum())
 
 
 def preview(config: Config, examples: int) -> Preview:
@@ -75,12 +62,11 @@ def preview(config: Config, examples: int) -> Preview:
     tokenizer: Any = tokenizer_of(config.task, config.model)
     shown = first_of_each(task.train.labels, examples)
     texts = [(tokenizer.decode(task.train[i].tolist()), label_of(task, int(task.train.labels[i]))) for i in shown]
-    labels = max(1, len(task.labels))
-    counts = np.stack([np.bincount(task.train.labels[shard], minlength=labels) for shard in base.shards])
     return Preview(
         task=task, texts=texts, answers=answers(task, tokenizer), cut=cut(config, task),
         unknown=0.0 if tokenizer.unk_token_id is None else float((task.train.tokens == tokenizer.unk_token_id).mean()),
-        counts=counts, zero_shot=zero_shot(config, base), guess=best_guess(task),
+        dealt=dealt_to(task.labels, task.train.labels, base.shards), zero_shot=zero_shot(config, base),
+        guess=best_guess(task),
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ from zorba_ray.rounds.allocator import Allocated
 from zorba_ray.rounds.loop import Backend, Evaluated, RoundDone, evaluated_after, train
 from zorba_ray.runs.bound import bind
 from zorba_ray.runs.collapse import Collapse
+from zorba_ray.runs.dealt import write_dealt
 from zorba_ray.runs.exposure import client_accuracy
 from zorba_ray.runs.folder import LEDGER, Claim
 from zorba_ray.runs.memory import FILE as MEMORY
@@ -75,6 +76,7 @@ class Session:
             (folder / LEDGER).unlink(missing_ok=True)  # of a process that died at its first line
             for round, plan in prepared.allocator.plans.items():
                 store(Allocated(round, plan, prepared.allocator.given, []), (), folder)
+            write_dealt(prepared.outline.dealt, folder)
             bind(config, prepared.outline.header, folder)
             keep_config(config, folder)
         self.ledger = LedgerWriter(folder / LEDGER, prepared.outline.header, read)

@@ -25,6 +25,7 @@ from zorba_ray.config.schema import Config
 from zorba_ray.ledger.tensors import tensor_bytes
 from zorba_ray.records.schema import SCHEMA
 from zorba_ray.runs.folder import write_whole
+from zorba_ray.runs.source import source_state
 
 FILE = "summary.json"
 HOW_MANY = ("cores", "actors")  # of an environment: no result depends on it
@@ -175,6 +176,7 @@ def environment(threads: int, device: str = "cpu") -> dict[str, Any]:
         "threads": threads,
         "device": device,
         "libraries": {name: version for name in LIBRARIES if (version := _installed(name))},
+        **({"commit": commit} if (commit := source_state()) else {}),
     }
 
 
