@@ -111,7 +111,7 @@ def test_pro_draws_by_what_the_ledger_tells(tmp_path: Path) -> None:
     for t, step in enumerate(steps):
         plan = plan_round(config, t, range(4), history.told())
         for row in (row for row in rows if row["round"] == t):
-            drawn = draws(plan, row["client"], 30)
+            drawn = draws(plan, row["client"], 16)
             for s, rho in zip(drawn, row["scalars"], strict=True):
                 seen[int(s)].append(abs(rho))
         history.add(step)

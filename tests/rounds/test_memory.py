@@ -214,6 +214,15 @@ def test_what_is_offloaded_is_not_on_the_device() -> None:
     assert there.peak - away.peak > 0.75 * base
 
 
+@pytest.mark.parametrize("method", ["fedavg", "fedit"])
+def test_what_a_client_that_trains_sends_takes_no_room_where_it_is_only_traced(method: str) -> None:
+    """So that a model of any size can be asked about: in host memory one number stands for each of its vectors."""
+    case = Case(method, "opt", "lora" if method == "fedit" else "full", row=(1, 0, 1))
+    sent = rehearse(case.config, block_model("opt", case.config.model), case.active_row, TOKENS).report.vectors
+    assert sent is not None and [vector is not None for vector in sent] == list(case.active_row)
+    assert not any(any(vector.strides) for vector in sent if vector is not None)
+
+
 def test_a_client_alone_shares_every_prefix_that_its_method_shares() -> None:
     """It may hold as many hidden states as its VRAM counts, and no more."""
     case = Case("fedspzo", "opt", "full", directions=4, row=(1, 1, 1))

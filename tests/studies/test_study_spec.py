@@ -44,7 +44,7 @@ def study_of(folder: Path, arguments: tuple[str, ...] = (), **keys: object) -> S
         ({"scale": {"key": "clients.count"}}, "together with its values"),
         ({"lifted": "much"}, "not a size"),
         ({"tuning": {"search": "optuna"}}, r"tuning\.by is 'sweep'; it must be tune"),
-        ({"tuning": {"by": "tune", "scheduler": "ash"}}, r"tuning\.scheduler is 'ash'; it must be one of none, asha"),
+        ({"tuning": {"by": "tune", "scheduler": "ash"}}, r"tuning\.scheduler cannot be 'ash': it is one of none, asha"),
         ({"cpus": 0}, "not both 0"),
         ({"gpus": 1.5}, "a whole number, or less than 1"),
         ({"address": "ray://head:10001"}, "start it on a node of the cluster"),
