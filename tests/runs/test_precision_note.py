@@ -44,7 +44,7 @@ def test_full_precision_has_nothing_to_tell():
     assert prepare(load_config(None, SMALL)).outline.notes == []
 
 
-@pytest.mark.parametrize(("mu", "taken"), [("1e-5", "float32"), ("1e-2", "bfloat16")])
+@pytest.mark.parametrize(("mu", "taken"), [("1e-5", "float32"), ("1e-1", "bfloat16")])
 def test_auto_goes_by_the_share_of_the_noise(able: None, mu: str, taken: str):
     prepared = prepare(load_config(None, [*SMALL, "model.precision=auto", f"zo.mu={mu}"]))
     assert prepared.config.model.precision == prepared.base.config.model.precision == taken
