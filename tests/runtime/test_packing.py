@@ -107,10 +107,9 @@ def test_like_rows_are_found(rows: np.ndarray):
 
 
 @pytest.mark.parametrize(("fuse", "kind"), [("1", "per_client"), ("auto", "per_client"), ("4", "cohort")])
-def test_fused_clients_are_carried_by_cohorts_on_gpus_too(monkeypatch: pytest.MonkeyPatch, fuse: str, kind: str):
+def test_fused_clients_are_carried_by_cohorts_on_gpus_too(fuse: str, kind: str):
     """Where one actor per client would have room, which `auto` then takes."""
-    monkeypatch.setattr(launch, "reserve", lambda gpus: [None] * len(gpus))
     config = load_config(None, [f"clients.fuse={fuse}"])
-    placed = launch.place_on_gpus(config, [4 * GIB] * 4, [Gpu("a", 24 * GIB)])
+    placed = launch.place_on_gpus(config, [4 * GIB] * 4, [Gpu("a", 24 * GIB)], [None])
     assert placed.kind == kind
     assert len(placed.slots) == (1 if kind == "cohort" else 4)
