@@ -104,12 +104,12 @@ def test_a_wheel_runs_the_default_from_an_empty_folder(site: Path, tmp_path: Pat
 def test_an_installed_wheel_runs_the_default_on_ray(wheel: Path, tmp_path: Path) -> None:
     """As a user has it: an environment of its own, with all that the wheel asks for, and the command from anywhere."""
     place = tmp_path / "environment"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     subprocess.run([sys.executable, "-m", "venv", place], check=True)
     for what in ("torch", str(wheel)):
         install = [place / "bin" / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", what]
-        made = subprocess.run(install, capture_output=True, text=True, check=False)
+        made = subprocess.run(install, env=environment, capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stderr
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     command = [place / "bin" / "zorba-ray", "run", "out=run"]
     made = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
